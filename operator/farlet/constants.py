@@ -123,8 +123,8 @@ RESTARTS = "farlet.io/restarts"
 Read once: from then on the condition `farlet.io/Mirrored` of the home pod contains them."""
 
 OBSERVED = "farlet.io/observed"
-"""Finalizer on mirrors with restartPolicy Never and OnFailure; farlet removes it once the home pod
-has the final status."""
+"""Finalizer on mirrors that have restartPolicy Never or OnFailure, or a container with one of them;
+farlet removes it once the home pod has the final status."""
 
 # --- volumes --------------------------------------------------------------------------------------
 

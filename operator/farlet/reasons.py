@@ -279,8 +279,8 @@ GUIDES: Mapping[Reason, Guide] = MappingProxyType(
         ),
         Reason.MIRROR_LOST: Guide(
             Who.OWNER,
-            "The mirror was deleted before farlet saw how it ended, and the pod's restartPolicy "
-            "does not allow another run. The home pod is Failed.",
+            "The mirror was deleted before farlet saw how it ended, and the restartPolicy of the "
+            "pod or of one of its containers does not allow another run. The home pod is Failed.",
             "A controller creates a new pod; recreate a pod without a controller manually. Find "
             "out in the foreign cluster who deleted the mirror.",
         ),

@@ -19,7 +19,7 @@ import orjson
 
 from farlet import constants
 from farlet.constants import JSON, PodCondition
-from farlet.forge import amounts, phases, status_fields
+from farlet.forge import amounts, phases, restart_policies, status_fields
 from farlet.k8s_types import (
     ConditionStatus,
     Container,
@@ -200,23 +200,6 @@ def reported(home: Pod) -> Statuses:
     return result
 
 
-def may_restart(spec: PodSpec, container: Container, exit_code: int) -> bool:
-    """Whether a container with this exit code is allowed to run again.
-
-    `ContainerShouldRestart` in pkg/api/v1/pod/util.go (KEP-5307: rules of a container count
-    before its policy, its policy before the pod's).
-    """
-    own = container.get("restartPolicy")
-    if own is not None:
-        for rule in container.get("restartPolicyRules", ()):
-            codes = rule.get("exitCodes") or {}
-            listed = exit_code in codes.get("values", ())
-            if codes.get("operator") == ("In" if listed else "NotIn"):
-                return True  # both existing actions, Restart and RestartAllContainers
-    policy = own or spec.get("restartPolicy", "Always")
-    return policy == "Always" or (policy == "OnFailure" and exit_code != 0)
-
-
 def _stays_terminated(
     home: Pod,
     container: Container,
@@ -236,7 +219,8 @@ def _stays_terminated(
         return False
     if group is EPHEMERAL or phases.is_terminal(home):
         return True
-    return not (together or may_restart(home["spec"], container, terminated["exitCode"]))
+    spec, code = home["spec"], terminated["exitCode"]
+    return not (together or restart_policies.may_restart(spec, container, code))
 
 
 def _restarts_together(spec: PodSpec) -> bool:

@@ -6,6 +6,7 @@ Pending again. `plan` relies on this module before it recreates a mirror, so not
 
 from __future__ import annotations
 
+from farlet.forge import restart_policies
 from farlet.k8s_types import Pod, PodPhase
 
 TERMINAL = frozenset({PodPhase.SUCCEEDED, PodPhase.FAILED})
@@ -16,16 +17,6 @@ _ALL = frozenset(PodPhase)
 def is_terminal(pod: Pod) -> bool:
     """The pod has finished. It never runs again."""
     return pod.get("status", {}).get("phase") in TERMINAL
-
-
-def ran_to_success(pod: Pod) -> bool:
-    """A regular container has exited with code 0, in its current or its previous run."""
-    for status in pod.get("status", {}).get("containerStatuses") or ():
-        for state in (status.get("state"), status.get("lastState")):
-            terminated = state.get("terminated") if state else None
-            if terminated and terminated["exitCode"] == 0:
-                return True
-    return False
 
 
 def of(home: Pod, mirror: Pod) -> str:
@@ -42,14 +33,13 @@ def of(home: Pod, mirror: Pod) -> str:
 
 
 def _replaced(home: Pod, mirror: Pod) -> bool:
-    """The mirror was deleted in the foreign cluster, and home's restart policy demands another.
+    """The mirror was deleted in the foreign cluster, and home's restart policies demand another.
 
     A kubelet ends every deleted pod in a terminal phase, those of restartPolicy Always too.
     """
     if "deletionTimestamp" in home["metadata"] or "deletionTimestamp" not in mirror["metadata"]:
         return False
-    policy = home["spec"].get("restartPolicy", "Always")
-    if policy == "OnFailure":
-        failed = mirror.get("status", {}).get("phase") == PodPhase.FAILED
-        return failed and not ran_to_success(mirror)
-    return policy == "Always"
+    succeeded = mirror.get("status", {}).get("phase") == PodPhase.SUCCEEDED
+    if succeeded and restart_policies.of_pod(home["spec"]) == "OnFailure":
+        return False
+    return restart_policies.final(home, mirror) is None

@@ -41,7 +41,16 @@ from farlet.constants import (
 )
 from farlet.context import Context
 from farlet.errors import Refused
-from farlet.forge import applied, claims, copies, fields, guards, mirror_patch, scc
+from farlet.forge import (
+    applied,
+    claims,
+    copies,
+    fields,
+    guards,
+    mirror_patch,
+    restart_policies,
+    scc,
+)
 from farlet.k8s_types import NewObjectMeta, NewPod, ObjectMeta, OwnerReference, Pod
 from farlet.names import mirror_name, secret_name
 
@@ -129,7 +138,7 @@ def forge_mirror(
         metadata["annotations"][APPLIED] = encoded
     if anchor is not None:
         metadata["ownerReferences"] = [anchor]
-    if pod["spec"].get("restartPolicy", "Always") != "Always":
+    if restart_policies.can_end(pod["spec"]):
         metadata["finalizers"] = [OBSERVED]
     return Forged(
         pod={"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec},

@@ -27,11 +27,12 @@ from farlet.forge import (
     desired_status,
     outcomes,
     phases,
+    restart_policies,
     timestamps,
 )
 from farlet.forge.conditions import DesiredCondition
 from farlet.forge.desired_status import DesiredStatus, patch
-from farlet.forge.phases import is_terminal, ran_to_success
+from farlet.forge.phases import is_terminal
 from farlet.k8s_types import (
     Condition,
     ConditionStatus,
@@ -51,7 +52,6 @@ __all__ = [
     "lost",
     "mirrored_uid",
     "patch",
-    "ran_to_success",
     "reflect",
     "stranded",
     "waiting",
@@ -198,16 +198,21 @@ def stranded(home: Pod, *, reason: Reason, message: str, ctx: Context, now: floa
     return DesiredStatus(status, {constants.FOREIGN_POD_IP: None})
 
 
-def lost(home: Pod, *, ctx: Context, now: float) -> DesiredStatus:
-    """Failed: the mirror vanished before farlet saw its end, and it must not run twice."""
+def lost(home: Pod, *, ctx: Context, now: float, last: Pod | None = None) -> DesiredStatus:
+    """Failed: the mirror vanished before farlet saw its end, and it must not run twice.
+
+    `last`: the mirror as it was last seen, if it was.
+    """
     if is_terminal(home):
         return desired_status.unchanged(home)
     namespace = ctx.namespaces.foreign(home["metadata"]["namespace"])
-    policy = home["spec"].get("restartPolicy", "Always")
+    seen = () if last is None else (last,)
+    final = restart_policies.final(home, *seen)
+    policy = final or f"restartPolicy {restart_policies.of_pod(home['spec'])}"
     where = f"foreign namespace {namespace}" if namespace else "foreign cluster"
     message = (
         f"the mirror of this pod in the {where} was deleted before farlet saw how it ended. With "
-        f"restartPolicy {policy} it does not run again, since its work may be done. Find out who "
+        f"{policy} it does not run again, since its work may be done. Find out who "
         "deletes pods there; create a new pod to run the work again"
     )
     current = containers.reported(home)

@@ -109,9 +109,10 @@ def word(known: Record, found: ForeignState) -> str:
 
 
 ADOPTION = (
-    "mirrors that do not exist in it count as lost: pods with restartPolicy Never become Failed "
-    "with reason MirrorLost, OnFailure too if a success was seen; all others are recreated and "
-    "can run a second time if their old mirrors still run; pods being deleted are removed"
+    "mirrors that do not exist in it count as lost: pods with restartPolicy Never, or with such a "
+    "container, become Failed with reason MirrorLost, OnFailure too if a success was seen; all "
+    "others are recreated and can run a second time if their old mirrors still run; pods being "
+    "deleted are removed"
 )
 """What follows when an administrator adopts a cluster."""
 

@@ -328,7 +328,7 @@ def _name_taken(s: Snapshot, home: Pod, mirror: Pod, *, ctx: Context) -> Decisio
     if is_deleting(home) or is_terminal(home):
         return _without_mirror(s, home, ctx=ctx, taken=True)
     if (status.mirrored_uid(home) or s.last) and not predicates.runs_again(home, s.last):
-        return _write(s, home, status.lost(home, ctx=ctx, now=s.now), Reason.MIRROR_LOST, ctx=ctx)
+        return _lost(s, home, ctx=ctx)
     if _is_overdue(s, home, Missing.ABSENT):
         return _exceeded(s, home, None, ctx=ctx)
     refused = Refused(
@@ -363,10 +363,16 @@ def _without_mirror(s: Snapshot, home: Pod, *, ctx: Context, taken: bool = False
     if not gone:
         return _confirm_mirror_gone(s)
     if mirrored and not predicates.runs_again(home, s.last):
-        return _write(s, home, status.lost(home, ctx=ctx, now=s.now), Reason.MIRROR_LOST, ctx=ctx)
+        return _lost(s, home, ctx=ctx)
     if overdue:
         return _exceeded(s, home, None, ctx=ctx)
     return _create(s, home, ctx=ctx, restarts=predicates.restarts(home))
+
+
+def _lost(s: Snapshot, home: Pod, *, ctx: Context) -> Decision:
+    """H does not run again."""
+    desired = status.lost(home, last=s.last, ctx=ctx, now=s.now)
+    return _write(s, home, desired, Reason.MIRROR_LOST, ctx=ctx)
 
 
 def _is_overdue(s: Snapshot, home: Pod, mirror: Pod | Missing) -> bool:

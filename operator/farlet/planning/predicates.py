@@ -10,7 +10,7 @@ from typing import cast
 
 from farlet import constants
 from farlet.constants import JSON
-from farlet.forge import merge, status, timestamps
+from farlet.forge import merge, restart_policies, status, timestamps
 from farlet.k8s_types import ObjectMeta, OwnerReference, Pod, PodPhase, Secret
 
 
@@ -64,12 +64,8 @@ def wants(home: Pod, mirror: Pod, *, virtual_node_id: str) -> bool:
 
 def runs_again(home: Pod, last: Pod | None) -> bool:
     """Whether a pod whose mirror is lost can get another one. `Never` runs at most once."""
-    policy = restart_policy(home)
-    if policy == "OnFailure":
-        return not status.ran_to_success(home) and not (
-            last is not None and status.ran_to_success(last)
-        )
-    return policy != "Never"
+    seen = () if last is None else (last,)
+    return restart_policies.final(home, *seen) is None
 
 
 def is_finished(mirror: Pod) -> bool:
@@ -224,8 +220,3 @@ def is_deleting(pod: Pod) -> bool:
 def is_terminal(pod: Pod) -> bool:
     """Succeeded or Failed."""
     return status.is_terminal(pod)
-
-
-def restart_policy(pod: Pod) -> str:
-    """`Always`, `OnFailure` or `Never`."""
-    return pod.get("spec", {}).get("restartPolicy", "Always")

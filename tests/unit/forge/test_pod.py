@@ -64,6 +64,9 @@ def test_token_times_and_restarts_are_json_in_annotations() -> None:
         ({"restartPolicy": "Always"}, None),
         ({"restartPolicy": "Never"}, ["farlet.io/observed"]),
         ({"restartPolicy": "OnFailure"}, ["farlet.io/observed"]),
+        ({"containers": [pods.container(restartPolicy="Always")]}, None),
+        ({"containers": [pods.container(restartPolicy="Never")]}, ["farlet.io/observed"]),
+        ({"initContainers": [pods.container("a", restartPolicy="Never")]}, None),
     ],
 )
 def test_only_pods_that_can_end_have_the_finalizer(

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from farlet import constants
 from unit.planning.fake_cluster import FARLET
 from unit.planning.kubelet import Kubelet
-from unit.planning.model import JSON, Server, Write
+from unit.planning.model import JSON, Server, Write, restart_policy
 
 TERMINAL = ("Succeeded", "Failed")
 GIVEN_UP = constants.Reason.MIRROR_LOST.value
@@ -49,7 +49,7 @@ class Invariants:
             if write.by == FARLET and before is not None and after is None:
                 self._removed(before)
             elif after is not None:
-                policy = after["spec"].get("restartPolicy", "Always")
+                policy = restart_policy(after)
                 self._policies[after["metadata"]["uid"]] = policy
             return
         if write.by != FARLET:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from unit.planning.model import JSON, Server, Status, Where, clone
+from unit.planning.model import JSON, Server, Status, Where, clone, restart_policy
 
 BY = "kubelet"
 
@@ -81,7 +81,7 @@ class Kubelet:
             if pod["metadata"]["name"] != name or self.frozen or run is None or not run.running:
                 continue
             self._ended(run, code)
-            policy = pod["spec"].get("restartPolicy", "Always")
+            policy = restart_policy(pod)
             if policy == "Always" or (policy == "OnFailure" and code):
                 self._start(pod, run)
             else:

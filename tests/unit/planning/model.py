@@ -386,9 +386,16 @@ def _merged(old: list[JSON], patch: list[JSON], by: str) -> list[JSON]:
     return list(result.values())
 
 
+def restart_policy(pod: JSON) -> str:
+    """Of its one container."""
+    spec = pod["spec"]
+    own: str | None = spec["containers"][0].get("restartPolicy")
+    return own or str(spec.get("restartPolicy", "Always"))
+
+
 def _check_states(before: JSON, after: JSON) -> None:
     """A container that ended may start again only where its pod's policy restarts it."""
-    policy = after["spec"].get("restartPolicy", "Always")
+    policy = restart_policy(after)
     now = {s["name"]: s["state"] for s in after["status"].get("containerStatuses", ())}
     for old in before["status"].get("containerStatuses", ()):
         ended = old["state"].get("terminated")

@@ -42,6 +42,7 @@ def _run(policy: str, mode: str = "disabled") -> Step:
 
 
 _DEBUG = Step("debug", ("a", "debug"), 3.0)
+_FINAL = "restart_policies.final(home, *seen)"
 _NOT_CONFIRMED = Skipped("_without_mirror", "not gone")
 _FOLLOWS = "not is_terminal(home) and (follow := _follow(s, home)) is not None"
 _OURS = "_is_ours(s, mirror, ctx=ctx)"
@@ -193,7 +194,7 @@ MUTATIONS = (
     ),
     Mutation(
         "runs restartPolicy Never again",
-        (Replaced("runs_again", "policy != 'Never'", by="True", module=PREDICATES),),
+        (Replaced("runs_again", _FINAL, by="None", module=PREDICATES),),
         "a lost mirror of restartPolicy Never fails its home pod",
         (_run("Never"), Step("strip", ("a",), 3.0)),
     ),
@@ -202,13 +203,25 @@ MUTATIONS = (
         (
             Replaced(
                 "runs_again",
-                "not status.ran_to_success(home) and not "
-                "(last is not None and status.ran_to_success(last))",
-                by="True",
+                _FINAL,
+                by="restart_policies.final({**home, 'status': {}})",
                 module=PREDICATES,
             ),
         ),
         "a lost mirror of restartPolicy OnFailure is not recreated after a success of its last run",
+    ),
+    Mutation(
+        "runs a container of restartPolicy Never again",
+        (
+            Replaced(
+                "runs_again",
+                _FINAL,
+                by="restart_policies.final({**home, 'spec': {**home['spec'], 'containers': []}})",
+                module=PREDICATES,
+            ),
+        ),
+        "a lost mirror with a container of restartPolicy Never fails its home pod",
+        (_run("Always, its container Never"), Step("strip", ("a",), 3.0)),
     ),
     Mutation(
         "runs a finished pod again",

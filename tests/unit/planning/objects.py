@@ -72,7 +72,7 @@ def home(
     pod = _pod(KEY.namespace, uid, grace=grace, finalizers=finalizers)
     chosen = {constants.API_SERVER_SUPPORT: "home" if reads_token else "disabled"}
     pod["metadata"]["annotations"] = chosen if annotations is None else dict(annotations)
-    pod["spec"] = cast("Any", {"nodeName": "far", "restartPolicy": policy, **_containers()})
+    pod["spec"] = cast("Any", {"nodeName": "far", "restartPolicy": policy, **main()})
     if reads_token:
         source = {"serviceAccountToken": {"path": "token", "expirationSeconds": 3600}}
         cast("Any", pod["spec"])["volumes"] = [
@@ -245,8 +245,9 @@ def _pod(namespace: str, uid: str, *, grace: int | None, finalizers: Sequence[st
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {}}
 
 
-def _containers() -> JSON:
-    return {"containers": [{"name": "main", "image": "example.org/app"}]}
+def main(**fields: Any) -> JSON:
+    """The part of a spec with the one container."""
+    return {"containers": [{"name": "main", "image": "example.org/app", **fields}]}
 
 
 def _status(state: JSON, last_state: JSON | None, restarts: int) -> Any:

@@ -217,10 +217,15 @@ class World:
     # --- home ---------------------------------------------------------------------------------
 
     def create(self, name: str, policy: str, mode: str, *, held: bool = False) -> None:
-        """A user creates a pod that is bound to the virtual node."""
+        """A user creates a pod that is bound to the virtual node.
+
+        `policy`: `Always`, or `Always, its container Never` and so on.
+        """
+        of_pod, _, of_container = policy.partition(", its container ")
         pod: JSON = model.clone(
             objects.home(
-                policy=policy,
+                policy=of_pod,
+                spec=objects.main(restartPolicy=of_container) if of_container else None,
                 reads_token=mode == "home",
                 annotations={constants.API_SERVER_SUPPORT: mode},
                 finalizers=["example.org/held"] if held else [],

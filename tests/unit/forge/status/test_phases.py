@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from farlet.forge import status
+from farlet.forge import restart_policies, status
 from unit.forge.status import builders
 
 DELETED = {"deletionTimestamp": builders.NOW_TEXT}
@@ -70,7 +70,28 @@ def test_a_mirror_that_is_deleted_with_its_home_pod_ends_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("rows", "expected"),
+    ("own", "foreign", "exit_code", "after"),
+    [
+        pytest.param("Always", "Succeeded", 0, "Running", id="always"),
+        pytest.param("OnFailure", "Failed", 143, "Running", id="on-failure-failed"),
+        pytest.param("OnFailure", "Succeeded", 0, "Succeeded", id="on-failure-succeeded"),
+        pytest.param("Never", "Failed", 143, "Failed", id="never-failed"),
+        pytest.param("Never", "Succeeded", 0, "Succeeded", id="never-succeeded"),
+    ],
+)
+def test_the_restart_policy_of_a_container_decides_too(
+    own: str, foreign: str, exit_code: int, after: str
+) -> None:
+    home = builders.home(
+        containers=[builders.container(restartPolicy=own)], status={"phase": "Running"}
+    )
+    rows = [builders.reported(state=builders.ended(exit_code))]
+    mirror = builders.mirror(metadata=DELETED, phase=foreign, containerStatuses=rows)
+    assert phase(home, mirror) == after
+
+
+@pytest.mark.parametrize(
+    ("rows", "ends"),
     [
         pytest.param([builders.reported(state=builders.ended(0))], True, id="succeeded"),
         pytest.param(
@@ -84,14 +105,51 @@ def test_a_mirror_that_is_deleted_with_its_home_pod_ends_it() -> None:
             True,
             id="one-of-two",
         ),
+        pytest.param(
+            [builders.reported(), builders.reported("injected", builders.ended(0))],
+            False,
+            id="of-a-container-that-home-does-not-have",
+        ),
     ],
 )
-def test_a_success_counts_in_the_current_and_the_previous_run(rows: Any, expected: bool) -> None:
-    pod = builders.home(status={"phase": "Running", "containerStatuses": rows})
-    assert status.ran_to_success(pod) is expected
+def test_a_success_counts_in_the_current_and_the_previous_run(rows: Any, ends: bool) -> None:
+    pod = builders.home(
+        policy="OnFailure",
+        containers=[builders.container(), builders.container("side")],
+        status={"phase": "Running", "containerStatuses": rows},
+    )
+    assert (restart_policies.final(pod) is not None) is ends
 
 
 def test_a_success_of_an_init_container_does_not_count() -> None:
     rows = [builders.reported("fetch", builders.ended(0))]
-    pod = builders.home(status={"phase": "Running", "initContainerStatuses": rows})
-    assert not status.ran_to_success(pod)
+    pod = builders.home(
+        policy="OnFailure", status={"phase": "Running", "initContainerStatuses": rows}
+    )
+    assert restart_policies.final(pod) is None
+
+
+@pytest.mark.parametrize(
+    ("policy", "fields", "expected"),
+    [
+        pytest.param("Never", {}, "restartPolicy Never", id="of-the-pod"),
+        pytest.param("OnFailure", {}, "restartPolicy OnFailure", id="of-the-pod-after-a-success"),
+        pytest.param(
+            "Always",
+            {"restartPolicy": "Never"},
+            "restartPolicy Never of its container app",
+            id="of-a-container",
+        ),
+    ],
+)
+def test_a_pod_that_does_not_run_again_names_the_policy(
+    policy: str, fields: Any, expected: str
+) -> None:
+    rows = [builders.reported(state=builders.ended(0))]
+    home = builders.home(
+        policy=policy,
+        containers=[builders.container(**fields)],
+        status={"phase": "Running", "containerStatuses": rows},
+    )
+    lost = status.lost(home, ctx=builders.CONTEXT, now=builders.NOW).status
+    assert f"With {expected} it does not run again" in str(lost["message"])

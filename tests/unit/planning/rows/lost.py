@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+from typing import Any
 
 from farlet.constants import API_SERVER_SUPPORT, JSON, Reason
 from farlet.forge import status
@@ -21,6 +22,7 @@ from unit.planning.objects import (
     ended,
     exited,
     home,
+    main,
     mirror,
     shown,
     snapshot,
@@ -309,6 +311,104 @@ NEVER_AGAIN = (
     ),
 )
 
+_RULES: JSON = {
+    "restartPolicyRules": [{"action": "Restart", "exitCodes": {"operator": "In", "values": [42]}}]
+}
+
+
+def _own(policy: str, state: JSON, *, of_pod: str = "Always", **fields: Any) -> Pod:
+    """H, whose one container has a restart policy of its own."""
+    return home(
+        policy=of_pod,
+        phase="Running",
+        state=state,
+        restarts=2,
+        mirrored=MIRROR,
+        spec=main(restartPolicy=policy, **fields),
+    )
+
+
+OWN_POLICIES = (
+    *(
+        Row(
+            f"a lost mirror with a container of restartPolicy {text} fails its home pod",
+            snapshot(pod, Missing.ABSENT, mirror_gone=True),
+            shows("Failed", Reason.MIRROR_LOST),
+        )
+        for text, pod in (
+            ("Never", _own("Never", RUNNING)),
+            ("Never that has ended", _own("Never", exited(0))),
+            ("Never that has failed", _own("Never", exited(1))),
+            ("Never that never started", _own("Never", WAITING)),
+            ("Never in a pod of OnFailure", _own("Never", exited(1), of_pod="OnFailure")),
+            ("Never with a rule for its exit code", _own("Never", exited(42), **_RULES)),
+            ("OnFailure that has succeeded", _own("OnFailure", exited(0))),
+            ("Always in a pod of Never", _own("Always", exited(0), of_pod="Never")),
+        )
+    ),
+    *(
+        Row(
+            f"a lost mirror with a container of restartPolicy {text} is recreated",
+            snapshot(pod, Missing.ABSENT, mirror_gone=True),
+            creates(restarts={"main": 3}, observed=observed),
+        )
+        for text, pod, observed in (
+            ("OnFailure that runs", _own("OnFailure", RUNNING), True),
+            ("OnFailure that has failed", _own("OnFailure", exited(1)), True),
+            (
+                "OnFailure with a rule for its success",
+                _own(
+                    "OnFailure",
+                    exited(0),
+                    restartPolicyRules=[
+                        {"action": "Restart", "exitCodes": {"operator": "In", "values": [0]}}
+                    ],
+                ),
+                True,
+            ),
+            ("Always that has succeeded", _own("Always", exited(0)), False),
+            (
+                "Always that has succeeded, in a pod of OnFailure,",
+                _own("Always", exited(0), of_pod="OnFailure"),
+                True,
+            ),
+        )
+    ),
+    Row(
+        "a half success that this process saw keeps a container of OnFailure from running again",
+        snapshot(
+            shown(_own("OnFailure", RUNNING), mirror(state=exited(0))),
+            Missing.ABSENT,
+            mirror_gone=True,
+            last=mirror(state=exited(0)),
+        ),
+        shows("Failed", Reason.MIRROR_LOST),
+    ),
+    Row(
+        "a lost mirror whose init container has restartPolicy Never is recreated",
+        snapshot(
+            home(
+                phase="Running",
+                state=RUNNING,
+                restarts=2,
+                mirrored=MIRROR,
+                spec={"initContainers": [{"name": "fetch", "restartPolicy": "Never"}]},
+            ),
+            Missing.ABSENT,
+            mirror_gone=True,
+        ),
+        creates(restarts={"main": 3}),
+    ),
+    Row(
+        "a mirror with a container of restartPolicy Never that a foreign user deleted ends its pod",
+        snapshot(
+            _own("Never", RUNNING),
+            mirror(phase="Failed", state=exited(143), grace=30, observed=True),
+        ),
+        ends(143, "Failed"),
+    ),
+)
+
 BY_UNRELATED_PODS = (
     Row(
         "a lost mirror of restartPolicy Never whose name an unrelated pod took fails its home pod",
@@ -330,4 +430,4 @@ BY_UNRELATED_PODS = (
     ),
 )
 
-ROWS = (*EVIDENCE, *BACK_OFF, *AGAIN, *NEVER_AGAIN, *BY_UNRELATED_PODS)
+ROWS = (*EVIDENCE, *BACK_OFF, *AGAIN, *NEVER_AGAIN, *OWN_POLICIES, *BY_UNRELATED_PODS)
