@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from farlet import redaction
 from farlet.access.changes import ChangeLog
-from farlet.access.volumes import NAMESPACE_FIELD, audience, ca_items, is_root_ca
+from farlet.access.volumes import NAMESPACE_FIELD, audience, ca_items, is_root_ca, sub_path
 from farlet.constants import KUBE_ROOT_CA
 from farlet.k8s_types import ServiceAccountTokenProjection, Volume, VolumeMount, VolumeProjection
 
@@ -30,7 +30,7 @@ class Removal:
         kept = []
         for mount in mounts:
             name = mount["name"]
-            file = posixpath.normpath(mount.get("subPath", ""))
+            file = sub_path(mount)
             if name in self.removed or file in self.files.get(name, ()):
                 changes.dropped(
                     f"{path}.volumeMounts[{mount['mountPath']}]",

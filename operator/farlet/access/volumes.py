@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import bisect
 import hashlib
+import posixpath
 from collections.abc import Iterator, Sequence
 from itertools import chain
 
@@ -101,7 +102,7 @@ def report_stale_mounts(spec: PodSpec, changes: ChangeLog) -> None:
     """Reports mounts of a token by `subPath`: a kubelet never refreshes those, nor at home."""
     tokens = {
         volume["name"]: sorted(
-            f"{source['serviceAccountToken']['path']}/"
+            f"{posixpath.normpath(source['serviceAccountToken']['path'])}/"
             for source in volume.get("projected", {}).get("sources") or ()
             if "serviceAccountToken" in source
         )
@@ -127,13 +128,21 @@ def _reaches(mount: VolumeMount, files: Sequence[str]) -> bool:
 
     The files are sorted and end in a slash, so that the first one not below the sub-path tells.
     """
-    if mount.get("subPathExpr"):
+    part = sub_path(mount)
+    if part is None:
         return bool(files)
-    part = mount.get("subPath", "").strip("/")
-    if not part:
+    if part == ".":
         return False
     at = bisect.bisect_left(files, f"{part}/")
     return at < len(files) and files[at].startswith(f"{part}/")
+
+
+def sub_path(mount: VolumeMount) -> str | None:
+    """The normal path in the volume, `.` for the whole volume; `None` if it contains variables."""
+    expression = mount.get("subPathExpr", "")
+    if "$" in expression:
+        return None
+    return posixpath.normpath(mount.get("subPath") or expression)
 
 
 def is_root_ca(reference: JSON | None) -> bool:

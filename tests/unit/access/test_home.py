@@ -227,7 +227,11 @@ def test_clients_of_the_service_name_get_aliases_or_a_report(
     [
         pytest.param({"subPath": "t/token"}, True, id="the token itself"),
         pytest.param({"subPath": "t"}, True, id="its folder"),
+        pytest.param({"subPath": "./t//token"}, True, id="the token by another path"),
+        pytest.param({"subPath": "./"}, False, id="the whole volume by a path"),
         pytest.param({"subPathExpr": "$(X)"}, True, id="by a variable"),
+        pytest.param({"subPathExpr": "t/token"}, True, id="by an expression without a variable"),
+        pytest.param({"subPathExpr": "other"}, False, id="another file by an expression"),
         pytest.param({"subPath": "other"}, False, id="another file"),
         pytest.param({"subPath": "t/tok"}, False, id="a name with the same beginning"),
         pytest.param({}, False, id="the whole volume"),

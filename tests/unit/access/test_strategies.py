@@ -176,9 +176,13 @@ def test_without_an_api_no_mount_of_a_removed_file_is_left() -> None:
         {"name": "api", "mountPath": f"/etc/{path}", "subPath": path}
         for path in ("token", "./token/", "home//ca.pem", "ca.crt", "settings.yaml")
     ]
+    expressions = [
+        {"name": "api", "mountPath": f"/expressions/{path}", "subPathExpr": path}
+        for path in ("token", "./home//ca.pem", "settings.yaml", "$(FILE)")
+    ]
     whole = {"name": "api", "mountPath": "/api"}
     pod = pods.pod(
-        containers=[pods.container(volumeMounts=[*mounts, whole])],
+        containers=[pods.container(volumeMounts=[*mounts, *expressions, whole])],
         volumes=[
             pods.projected(
                 pods.token(),
@@ -191,7 +195,12 @@ def test_without_an_api_no_mount_of_a_removed_file_is_left() -> None:
     )
     spec = STRATEGIES["disabled"].mutate(pod["spec"], pod, pods.context()).spec
     kept = [mount["mountPath"] for mount in spec["containers"][0]["volumeMounts"]]
-    assert kept == ["/etc/settings.yaml", "/api"]
+    assert kept == [
+        "/etc/settings.yaml",
+        "/expressions/settings.yaml",
+        "/expressions/$(FILE)",
+        "/api",
+    ]
 
 
 def test_an_api_server_that_a_native_pod_names_itself_is_reported() -> None:
