@@ -176,6 +176,18 @@ def reflected(home: Pod, mirror: Pod, *, pending: str) -> Statuses:
     return result
 
 
+def next_restart(status: ContainerStatus) -> int:
+    """The restart count of the next run: a container that ran starts once more.
+
+    While one waits for its restart (CrashLoopBackOff), a kubelet shows the id of its last run. A
+    container without one never ran, or its restart is counted already (`_unreported`).
+    """
+    state, last = status.get("state") or {}, status.get("lastState") or {}
+    waits = "running" not in state and not state.get("terminated")
+    ran = bool(status.get("containerID") and last.get("terminated")) if waits else True
+    return status.get("restartCount", 0) + (1 if ran else 0)
+
+
 def waiting(home: Pod, *, reason: str) -> Statuses:
     """Every container that has not ended is waiting with `reason`."""
     result: Statuses = {}
@@ -321,10 +333,10 @@ def _unreported(
         return old
     if old is not None and group is EPHEMERAL and "running" in state:
         return {**old, "ready": False, "started": False, "state": UNKNOWN_END}
-    count = old["restartCount"] if old else 0
+    count = next_restart(old) if old else 0
     last: ContainerState = (old.get("lastState") if old else None) or {}
     if "running" in state:
-        count, last = count + 1, UNKNOWN_END
+        last = UNKNOWN_END
     return {
         "name": container["name"],
         "image": container.get("image", ""),

@@ -10,7 +10,7 @@ from typing import cast
 
 from farlet import constants
 from farlet.constants import JSON
-from farlet.forge import merge, restart_policies, status, timestamps
+from farlet.forge import containers, merge, restart_policies, status, timestamps
 from farlet.k8s_types import ObjectMeta, OwnerReference, Pod, PodPhase, Secret
 
 
@@ -111,12 +111,11 @@ def shows_more(home: Pod, seen: status.DesiredStatus) -> bool:
 
 
 def restarts(home: Pod) -> dict[str, int]:
-    """Restart counts that a new mirror starts from: each container that ran starts once more."""
-    current = home.get("status", {})
+    """Restart counts that a new mirror starts from."""
     return {
-        c["name"]: c.get("restartCount", 0) + (1 if "waiting" not in c.get("state", {}) else 0)
-        for kind in ("containerStatuses", "initContainerStatuses")
-        for c in current.get(kind, ())  # type: ignore[attr-defined]
+        name: containers.next_restart(one)
+        for group in (containers.REGULAR, containers.INIT)
+        for name, one in containers.statuses(home, group).items()
     }
 
 

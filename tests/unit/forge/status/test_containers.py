@@ -191,6 +191,13 @@ def test_the_last_state_of_a_first_mirror_is_its_own() -> None:
             id="waited",
         ),
         pytest.param(reported(restartCount=2), False, waits("ContainerCreating"), 3, id="ran"),
+        pytest.param(
+            reported(state=waits("CrashLoopBackOff"), lastState=ended(1), restartCount=2),
+            False,
+            waits("ContainerCreating"),
+            3,
+            id="waited-for-its-restart",
+        ),
         pytest.param(reported(state=ended(1), restartCount=2), False, ended(1), 2, id="had-ended"),
     ],
 )

@@ -31,6 +31,7 @@ from unit.planning.objects import (
 )
 from unit.planning.rows.row import Row, creates, does, ends, removes, shows
 
+BACKING_OFF: JSON = {"waiting": {"reason": "CrashLoopBackOff"}}
 POLICIES = ("Always", "OnFailure", "Never")
 
 
@@ -43,6 +44,20 @@ def _ran(policy: str, state: JSON = RUNNING, last_state: JSON | None = None) -> 
         restarts=2,
         mirrored=MIRROR,
     )
+
+
+def _identified(pod: Pod) -> Pod:
+    """H, whose container has an id: a kubelet shows that of the last run."""
+    pod["status"]["containerStatuses"][0]["containerID"] = "run://1"
+    return pod
+
+
+def _stranded(pod: Pod) -> Pod:
+    """H, which has shown why it gets no other mirror yet."""
+    result = copy.deepcopy(pod)
+    wanted = status.stranded(pod, reason=Reason.NAME_CONFLICT, message="", ctx=CONTEXT, now=NOW)
+    result["status"] = wanted.status
+    return result
 
 
 def _observed(policy: str, phase: str, *, grace: int | None = None) -> Pod:
@@ -192,6 +207,22 @@ AGAIN = (
         "a container that waited when its mirror was lost has not restarted",
         snapshot(_ran("Always", WAITING), Missing.ABSENT, mirror_gone=True),
         creates(restarts={"main": 2}),
+    ),
+    Row(
+        "a container that waited for its restart when its mirror was lost restarts in the next one",
+        snapshot(
+            _identified(_ran("Always", BACKING_OFF, exited(1))), Missing.ABSENT, mirror_gone=True
+        ),
+        creates(restarts={"main": 3}),
+    ),
+    Row(
+        "a restart that a pod without a mirror has shown counts once",
+        snapshot(
+            _stranded(_identified(_ran("Always", BACKING_OFF, exited(1)))),
+            Missing.ABSENT,
+            mirror_gone=True,
+        ),
+        creates(restarts={"main": 3}),
     ),
     Row(
         "a lost mirror of restartPolicy Always is recreated after a success too",
