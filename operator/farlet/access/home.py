@@ -112,7 +112,8 @@ class HomeAccess:
         if endpoint.aliased:
             aliases = spec.get("hostAliases") or []
             shaped["hostAliases"] = _aliases(aliases, endpoint, ctx, changes)
-        _report_limits(endpoint, changes)
+        elif found := limits(endpoint):
+            changes.unchanged("spec.hostAliases", found)
         volumes.report_stale_mounts(spec, changes)
         return Mutation(cast("PodSpec", shaped), tuple(changes), home_api=str(endpoint))
 
@@ -183,9 +184,13 @@ def _aliases(
             changes.unchanged(
                 f"spec.hostAliases[{name}]", "the pod sets this name itself; it is kept"
             )
+    limit = limits(endpoint)
     if not ours:
+        if limit:
+            changes.unchanged("spec.hostAliases", limit)
         return aliases
-    changes.added("spec.hostAliases", "names of the home API server", routine=True)
+    why = f"names of the home API server; {limit}" if limit else "names of the home API server"
+    changes.added("spec.hostAliases", why, routine=limit is None)
     ips = endpoint.aliased
     merged: list[HostAlias] = [
         {"ip": alias["ip"], "hostnames": [*(alias.get("hostnames") or ()), *ours]}
@@ -200,19 +205,20 @@ def _aliases(
     return [*merged, *added]
 
 
-def _report_limits(endpoint: Endpoint, changes: ChangeLog) -> None:
-    """Reports clients that use the Service's DNS name and port 443, whatever their environment."""
+def limits(endpoint: Endpoint) -> str | None:
+    """Why clients that use the Service's DNS name and port 443, whatever their environment, cannot
+    reach the home API server; `None`: they can.
+    """
     obstacles = []
     if not endpoint.aliased:
         obstacles.append("has a DNS name (host aliases require an IP address)")
     if endpoint.port != environment.SERVICE_PORT:
         obstacles.append(f"listens on port {endpoint.port}")
     if not obstacles:
-        return
-    why = (
+        return None
+    return (
         f"the home API server at {endpoint.netloc} {' and '.join(obstacles)}: clients that "
         "always use https://kubernetes.default.svc (Kopf's own login, kube-rs incluster_dns, many "
         f"shell scripts) cannot reach it. They need a Service {HOME_API_SERVICE} with port 443 in "
         "farlet's foreign system namespace"
     )
-    changes.unchanged("spec.hostAliases", why)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import base64
 import difflib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import yaml
 
@@ -22,8 +22,10 @@ from farlet.access import (
     Token,
     TokenSpec,
     choice,
+    environment,
 )
-from farlet.access.changes import Change, ChangeKind
+from farlet.access import home as home_access
+from farlet.access.changes import Change
 from farlet.cli import foreign_objects, json_output, manifest
 from farlet.cli.manifest import RESOLVED
 from farlet.constants import TOKENS, VIRTUAL_NODE_ID
@@ -200,21 +202,28 @@ def diff(rendered: Rendered) -> str:
 
 def _known(changes: tuple[Change, ...], ctx: Context) -> list[Change]:
     """The changes, with another reason where they depend on an unknown address."""
-    if _is_known(ctx.endpoint):
+    address = ctx.endpoint
+    if address is None or (address.host != RESOLVED and address.port != UNKNOWN_PORT):
         return list(changes)
-    why = (
-        "--home-api-server-host and --home-api-server-port are not both set: names of the home API "
-        "server become host aliases if its address is an IP"
-    )
-    about_address = "spec.hostAliases", ChangeKind.UNCHANGED
     return [
-        change._replace(why=why) if (change.path, change.kind) == about_address else change
+        change._replace(why=_why_open(address)) if change.path == "spec.hostAliases" else change
         for change in changes
     ]
 
 
-def _is_known(address: Endpoint | None) -> bool:
-    return address is None or (address.host != RESOLVED and address.port != UNKNOWN_PORT)
+def _why_open(address: Endpoint) -> str:
+    """What follows from an address whose host or port is unknown."""
+    if address.host == RESOLVED:
+        return (
+            "--home-api-server-host is not set: names of the home API server become host aliases "
+            "if its address is an IP"
+        )
+    known = home_access.limits(replace(address, port=environment.SERVICE_PORT))
+    return known or (
+        "names of the home API server; --home-api-server-port is not set: if it is not "
+        f"{environment.SERVICE_PORT}, clients that always use https://kubernetes.default.svc "
+        "cannot reach it"
+    )
 
 
 def _readable(secret: Secret) -> Secret:

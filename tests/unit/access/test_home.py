@@ -215,11 +215,22 @@ def test_clients_of_the_service_name_get_aliases_or_a_report(
     assert [(a["ip"], a["hostnames"][-1]) for a in aliases] == (
         [(host, "kubernetes.default.svc.corp.example")] if aliased else []
     )
-    limits_reported = [c.why for c in mutation.changes if c.kind is ChangeKind.UNCHANGED]
-    assert len(limits_reported) == (1 if limits else 0)
-    assert all(
-        word in why for why in limits_reported for word in (*limits, "Service home-api", "Kopf")
-    )
+    [about] = [c for c in mutation.changes if c.path == "spec.hostAliases"]
+    assert about.kind is (ChangeKind.ADDED if aliased else ChangeKind.UNCHANGED)
+    assert about.routine is (not limits)
+    if limits:
+        assert all(word in about.why for word in (*limits, "Service home-api", "Kopf"))
+
+
+def test_names_that_a_pod_sets_itself_are_not_added() -> None:
+    names = ["kubernetes", "kubernetes.default", "kubernetes.default.svc"]
+    aliases = [{"ip": "192.0.2.9", "hostnames": [*names, "kubernetes.default.svc.cluster.local"]}]
+    pod = pods.pod(hostAliases=aliases)
+    ctx = pods.context(home_api=Verified(Endpoint("192.0.2.1", 6443)))
+    mutation = HOME.mutate(pod["spec"], pod, ctx)
+    assert mutation.spec["hostAliases"] == aliases
+    [about] = [c for c in mutation.changes if c.path == "spec.hostAliases"]
+    assert (about.kind, "port 6443" in about.why) == (ChangeKind.UNCHANGED, True)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import yaml
 
 import pods
 from farlet import access
+from farlet.access.changes import ChangeKind
 from farlet.cli import render
 from farlet.cli.manifest import RESOLVED
 from farlet.context import Context, NamespaceMap, Verified
@@ -149,8 +150,16 @@ def test_an_address_that_flags_leave_open_is_not_invented(
     assert expected.items() <= env.items()
     assert not any("_0_" in name for name in env)
     assert bool(rendered.mirror["spec"].get("hostAliases")) is aliases
-    told = [c for c in rendered.changes if "--home-api-server-host" in c.why]
-    assert bool(told) is (None in (host, port))
+    open_flag = "-host is" if host is None else "-port is" if port is None else "set"
+    [about_aliases] = [c for c in rendered.changes if c.path == "spec.hostAliases"]
+    assert (open_flag in about_aliases.why) is (None in (host, port))
+    assert about_aliases.kind is (ChangeKind.ADDED if aliases else ChangeKind.UNCHANGED)
+
+
+def test_a_name_of_the_home_api_server_without_a_port_has_its_own_limit() -> None:
+    rendered = _render(pods.pod(), home_api=Verified(render.endpoint("api.example", None)))
+    [about_aliases] = [c for c in rendered.changes if c.path == "spec.hostAliases"]
+    assert "the home API server at api.example:443 has a DNS name" in about_aliases.why
 
 
 def test_an_open_address_is_no_matter_to_a_remote_pod() -> None:
