@@ -25,7 +25,7 @@ from farlet.access import AccessStrategy, metadata_files
 from farlet.constants import ObjectKey, Reason
 from farlet.context import Context
 from farlet.errors import FarletError, Refused, Throttled, Unconfirmed
-from farlet.forge import conditions, copies, guards, status
+from farlet.forge import claims, conditions, copies, guards, status
 from farlet.forge import pod as pods
 from farlet.k8s_types import ObjectMeta, Pod
 from farlet.planning import (
@@ -481,7 +481,7 @@ def _create(
             if isinstance(s.accounts, Missing):
                 return NOTHING if s.problem is None else _wait(s, home, s.problem, ctx=ctx)
             _check_account(account.name, account.label, s.accounts, s.mirror_key)
-        foreign_claims = _foreign_claims(s)
+        foreign_claims = _foreign_claims(s, home)
         if foreign_claims is None:
             return NOTHING
         forged = pods.forge_mirror(
@@ -544,14 +544,15 @@ def _continues(s: Snapshot, home: Pod) -> tuple[Reason, str] | None:
     return Reason.MIRROR_CREATED, message
 
 
-def _foreign_claims(s: Snapshot) -> Mapping[str, str] | None:
+def _foreign_claims(s: Snapshot, home: Pod) -> Mapping[str, str] | None:
     """What M mounts in place of the claims of H; `None` while one is not known.
 
     M never names a claim of H: the foreign namespace may have another one of that name. Raises
     `Refused` for a claim that M cannot use.
     """
     names = {}
-    for name, state in s.claims.items():
+    for name in claims.claim_names(home) if s.claims else ():
+        state = s.claims.get(name, Missing.UNKNOWN)
         if isinstance(state, Refused):
             raise state
         if isinstance(state, Missing):

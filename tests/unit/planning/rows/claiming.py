@@ -44,6 +44,11 @@ ROWS = (
         NOTHING,
     ),
     Row(
+        "a pod waits for a claim that its snapshot lacks",
+        snapshot(_USER, Missing.ABSENT, claims={"data": "data-x"}),
+        NOTHING,
+    ),
+    Row(
         "a pod whose claim cannot be used waits with the reason",
         _given("data-x", _REFUSED),
         shows("Pending", Reason.VOLUME_NOT_BOUND),
