@@ -136,6 +136,11 @@ def forge_copy(
     return {"apiVersion": "v1", "kind": source.kind.value, "metadata": metadata, **content}
 
 
+def can_name_copies(text: str) -> bool:
+    """Whether a message can contain the name of a copy or of a foreign claim."""
+    return _DIGEST.search(text) is not None
+
+
 class HomeNames:
     """Puts the names that the owner of a pod knows into messages of the foreign cluster.
 
@@ -149,7 +154,7 @@ class HomeNames:
 
     def __call__(self, text: str) -> str:
         """The message with these names."""
-        if _DIGEST.search(text) is None:
+        if not can_name_copies(text):
             return text
         return _NAME.sub(lambda found: self._known(found.group()), text)
 

@@ -104,6 +104,16 @@ class Waiting:
     """How often it was sent without an answer."""
 
 
+@dataclass(slots=True)
+class _Allowance:
+    """Of one foreign pod for one type of Event."""
+
+    left: TokenBucket
+    about: str = ""
+    pod: HomePod | None = None
+    """The home pod of the mirror of uid `about`, so that not each Event reads it."""
+
+
 class Backlog:
     """Events that wait: Warnings before Normal ones, of each type the oldest first."""
 
@@ -113,7 +123,7 @@ class Backlog:
             NORMAL: OrderedDict(),
         }
         """By type and uid of the foreign Event."""
-        self._pods: OrderedDict[tuple[ObjectKey, str], TokenBucket] = OrderedDict()
+        self._pods: OrderedDict[tuple[ObjectKey, str], _Allowance] = OrderedDict()
         """By foreign key and type: who writes an Event chooses the uid that it is about."""
         self._all = TokenBucket(BURST, PER_SECOND, BURST, now)
 
@@ -131,7 +141,7 @@ class Backlog:
         """Let it wait. Returns the type of the Event that gave way: this one, or an older one.
 
         A repetition of one that waits takes its place. `pod` costs milliseconds for a large pod, so
-        it is called only where the allowance lets the Event wait.
+        it is called only where the allowance lets the Event wait, and once for each mirror.
         """
         queue = self._waiting[seen.type]
         before = queue.get(seen.uid)
@@ -140,7 +150,8 @@ class Backlog:
             known = before.pod if same else None
             queue[seen.uid] = Waiting(home, foreign, known, seen, before.since)
             return None
-        if not self._allowance(foreign, seen.type).take(now):
+        allowance = self._allowance(foreign, seen.type)
+        if not allowance.left.take(now):
             return seen.type
         gave_way = None
         if len(self) >= WAITING:
@@ -148,7 +159,9 @@ class Backlog:
                 return seen.type
             self._waiting[NORMAL].popitem(last=False)
             gave_way = NORMAL
-        queue[seen.uid] = Waiting(home, foreign, pod(), seen, now)
+        if allowance.pod is None or allowance.about != seen.about:
+            allowance.about, allowance.pod = seen.about, pod()
+        queue[seen.uid] = Waiting(home, foreign, allowance.pod, seen, now)
         return gave_way
 
     def put_back(self, waiting: Waiting, now: float) -> bool:
@@ -164,16 +177,16 @@ class Backlog:
         queue[waiting.seen.uid] = replace(waiting, since=now, attempts=waiting.attempts + 1)
         return True
 
-    def _allowance(self, foreign: ObjectKey, kind: str) -> TokenBucket:
+    def _allowance(self, foreign: ObjectKey, kind: str) -> _Allowance:
         key = (foreign, kind)
-        bucket = self._pods.get(key)
-        if bucket is None:
+        found = self._pods.get(key)
+        if found is None:
             bucket = TokenBucket(POD_BURST, 1 / POD_EVERY_SECONDS, POD_BURST, 0.0)
-            self._pods[key] = bucket
+            found = self._pods[key] = _Allowance(bucket)
             if len(self._pods) > PODS:
                 self._pods.popitem(last=False)
         self._pods.move_to_end(key)
-        return bucket
+        return found
 
     def next(self, now: float, *, busy: bool) -> Waiting | float | None:
         """The Event to write now, the seconds until one may be written, or `None` if none waits.

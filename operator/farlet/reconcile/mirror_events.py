@@ -178,9 +178,10 @@ class MirrorEvents:
             return None
         now = retrying.utc_now().timestamp()
         event = mirror_event.forge(waiting.seen, pod, node=self._ctx().node, now=now)
-        home = self._store.home.get(waiting.home)
-        if home is not None:
-            event["message"] = copies.HomeNames(home, self._ctx())(event["message"])
+        if copies.can_name_copies(event["message"]):
+            home = self._store.home.get(waiting.home)
+            if home is not None:
+                event["message"] = copies.HomeNames(home, self._ctx())(event["message"])
         return event
 
     async def _send(self, event: JSON) -> None:

@@ -58,6 +58,16 @@ def test_the_setting_selects(seen: Summary, shown_with: set[Shown]) -> None:
     assert {shown for shown in Shown if mirror_events.shows(seen, shown)} == shown_with
 
 
+def test_the_pod_of_a_mirror_is_read_once() -> None:
+    backlog, read = Backlog(0.0), [None, WEB, dataclasses.replace(WEB, uid="home-2")]
+    for number, about in enumerate(("m1", "m1", "m1", "m2", "m2")):
+        seen = event(f"e{number}", about=about)
+        backlog.add(objects.KEY, objects.MIRROR_KEY, lambda: read.pop(0), seen, 0.0)
+    found = [backlog.next(LATER, busy=False) for _ in range(5)]
+    pods = [one.pod for one in found if isinstance(one, Waiting)]
+    assert [pod and pod.uid for pod in pods] == [None, "home-1", "home-1", "home-2", "home-2"]
+
+
 def test_warnings_are_written_first_and_each_type_in_its_order() -> None:
     backlog = Backlog(0.0)
     for uid, kind in (("a", NORMAL), ("b", WARNING), ("c", NORMAL), ("d", WARNING)):
@@ -126,9 +136,14 @@ def test_made_up_uids_about_one_pod_share_its_allowance(count: int) -> None:
     ("offered", "reads"),
     [
         pytest.param(
-            [event(f"e{n}") for n in range(1000)],
+            [event(f"e{n}", about=f"m{n}") for n in range(1000)],
             mirror_events.POD_BURST,
             id="an Event beyond the allowance does not read the pod",
+        ),
+        pytest.param(
+            [event(f"e{n}") for n in range(1000)],
+            1,
+            id="a further Event of a mirror does not read the pod again",
         ),
         pytest.param(
             [event(count=n + 1) for n in range(1000)],

@@ -72,6 +72,19 @@ def shown(s: Harness) -> list[JSON]:
     return [e for e in s.home_server.all("events") if e["source"]["component"] == "kubelet"]
 
 
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[ObjectKey]:
+    """The keys of the objects that are read from now on."""
+    read: list[ObjectKey] = []
+    get = Table.get
+
+    def counted(table: Table[Any, Any], key: ObjectKey) -> Any:
+        read.append(key)
+        return get(table, key)
+
+    monkeypatch.setattr(Table, "get", counted)
+    return read
+
+
 def dropped(s: Harness, kind: str) -> float:
     return float(s.metrics.mirror_events_dropped.labels(kind)._value.get())
 
@@ -262,17 +275,23 @@ def test_events_that_will_not_be_shown_read_no_pod(
         assert len(shown(s)) == mirror_events.POD_BURST
         if about is not None:
             mirror["metadata"]["uid"] = about
-        read: list[ObjectKey] = []
-        get = Table.get
-
-        def counted(table: Table[Any, Any], key: ObjectKey) -> Any:
-            read.append(key)
-            return get(table, key)
-
-        monkeypatch.setattr(Table, "get", counted)
+        read = reads(monkeypatch)
         for n in range(100):
             event(s, mirror, f"more-{n}", **more)
         s.wait(0.1)
+        assert read == []
+
+
+def test_further_events_of_a_mirror_read_no_pod(monkeypatch: pytest.MonkeyPatch) -> None:
+    with harness.running(shown=Shown.ALL) as s:
+        mirror = mirrored(s)
+        event(s, mirror)
+        s.wait(SHOWN_SECONDS)
+        read = reads(monkeypatch)
+        for n in range(10):
+            event(s, mirror, f"more-{n}")
+        s.wait(SHOWN_SECONDS)
+        assert len(shown(s)) == 11
         assert read == []
 
 
