@@ -16,6 +16,7 @@ import os
 import ssl
 import time
 import urllib.request
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -25,13 +26,14 @@ from urllib.parse import urlsplit
 import structlog
 from cryptography import x509
 from kubernetes_asyncio import client, config
-from kubernetes_asyncio.config import incluster_config
+from kubernetes_asyncio.config import incluster_config, kube_config
 
 from farlet import errors, retrying
 from farlet.client import (
     file_stamps,
     json_web_token,
     kubeconfig_errors,
+    kubeconfig_files,
     tls_verification,
     yaml_text,
 )
@@ -159,6 +161,7 @@ class Credentials:
 async def load(name: Name, source: ClusterSource) -> Login:
     """The login of a cluster. Raises `StartError` naming its source."""
     configuration = client.Configuration()
+    read: Sequence[kubeconfig_files.File] = ()
     try:
         if source.kubeconfig is None:
             files = [
@@ -173,23 +176,21 @@ async def load(name: Name, source: ClusterSource) -> Login:
         else:
             files = source.kubeconfig.split(os.pathsep)
             before = file_stamps.stamps(files)
-            kubeconfig_errors.check(source.kubeconfig)
+            read = await asyncio.to_thread(kubeconfig_files.read, source.kubeconfig)
+            loader = kube_config.KubeConfigLoader(
+                kubeconfig_files.merged(read), active_context=source.context, config_base_path=None
+            )
             async with asyncio.timeout(PLUGIN_SECONDS):
-                loader = await config.load_kube_config(
-                    config_file=source.kubeconfig,
-                    context=source.context,
-                    client_configuration=configuration,
-                    persist_config=False,
-                )
+                await loader.load_and_set(configuration)
             before += file_stamps.stamps(_token_file(loader))
             plugin_expires = getattr(loader, "exec_plugin_expiry", None)
         return _login(source, configuration, before=before, plugin_expires=plugin_expires)
     except TimeoutError as err:
         late = TimeoutError(f"its exec plugin did not answer within {PLUGIN_SECONDS:g} s")
-        raise _unloadable(name, source, late) from err
+        raise _unloadable(name, source, late, read) from err
     except _UNLOADABLE as err:
         # Without its cause, whose text can be a part of a file.
-        raise _unloadable(name, source, err) from None
+        raise _unloadable(name, source, err, read) from None
 
 
 def _login(
@@ -270,7 +271,7 @@ def _http2_context(
     return context
 
 
-def _token_file(loader: config.kube_config.KubeConfigLoader) -> list[Path]:
+def _token_file(loader: kube_config.KubeConfigLoader) -> list[Path]:
     # The library exposes nowhere else which file contained the token.
     user = loader._user
     if user is None or "tokenFile" not in user or "token" in user:
@@ -282,13 +283,17 @@ def _digest(file: str | None) -> bytes | None:
     return hashlib.sha256(Path(file).read_bytes()).digest() if file else None
 
 
-def _unloadable(name: Name, source: ClusterSource, err: Exception) -> errors.StartError:
+def _unloadable(
+    name: Name, source: ClusterSource, err: Exception, read: Sequence[kubeconfig_files.File]
+) -> errors.StartError:
     if source.kubeconfig is None:
         cause = f"the pod's ServiceAccount: {kubeconfig_errors.words(err)}"
     elif isinstance(err, TimeoutError):
         cause = f"{source.kubeconfig}: {err}"
+    elif isinstance(err, kubeconfig_files.Unreadable):
+        cause = str(err)
     else:
-        cause = kubeconfig_errors.cause(source.kubeconfig, source.context, err)
+        cause = kubeconfig_errors.cause(read, source.kubeconfig, source.context, err)
     return errors.StartError(
         f"cannot load the configuration of the {name} cluster: {cause}. "
         f"Set --{name}-kubeconfig to a valid kubeconfig"

@@ -7,6 +7,7 @@ that it was decided on, and no Secret gets credentials that an API server has no
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import hashlib
@@ -174,7 +175,9 @@ class Credentials:
     async def _client(self, node: VirtualNode) -> Finding:
         where = f"Secret {node.namespace}/{node.home_secret}"
         secret = await self._secret(node, node.home_secret)
-        stored = client_credentials.read(_data(secret), node=node.name, where=where)
+        stored = await asyncio.to_thread(
+            client_credentials.read, _data(secret), node=node.name, where=where
+        )
         config = stored.kubeconfig
         if config is not None and client_credentials.is_usable(stored, now=self._now()):
             user = await self._user(node, "home", config)
@@ -289,7 +292,7 @@ class Credentials:
                 f"--from-file {kubeconfigs.KEY}=FILE",
             )
         try:
-            config = kubeconfigs.parse(content)
+            config = await asyncio.to_thread(kubeconfigs.parse, content)
         except kubeconfigs.Unusable as err:
             message = f"the kubeconfig in {where} cannot be used: {err}"
             return Finding("False", Reason.FOREIGN_KUBECONFIG_INVALID, message)

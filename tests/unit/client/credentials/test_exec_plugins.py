@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from kubernetes_asyncio.config import kube_config
 
 from farlet import errors
 from farlet.client import credentials
@@ -52,11 +53,11 @@ async def test_a_plugin_is_run_before_its_token_expires(
 async def test_a_plugin_that_hangs_refuses_the_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def hang(**_: object) -> None:
+    async def hang(*_: object) -> None:
         await asyncio.Event().wait()
 
     monkeypatch.setattr(credentials, "PLUGIN_SECONDS", 0.2)
-    monkeypatch.setattr("kubernetes_asyncio.config.load_kube_config", hang)
+    monkeypatch.setattr(kube_config.KubeConfigLoader, "load_and_set", hang)
     path = apiserver.kubeconfig(tmp_path / "kubeconfig", "https://127.0.0.1:1")
     with pytest.raises(errors.StartError, match=r"exec plugin did not answer within 0\.2 s"):
         await apiserver.connection(path).login()

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-from kubernetes_asyncio import config
+import yaml
+from kubernetes_asyncio.config import kube_config
 
 from farlet import errors
-from farlet.client import credentials
+from farlet.client import credentials, kubeconfig_files
 from farlet.client.credential_sources import ClusterSource
 from unit.reconcile import apiserver
 
@@ -70,10 +74,15 @@ FILES: dict[str, tuple[str | None, str | None, str]] = {
         "FILE contains aliases (line 2), which farlet does not read",
     ),
     "too many bytes": ("#" * ((1 << 20) + 1), None, "FILE is larger than 1024 KiB"),
-    "a number that is too large for a float": (
-        "{current-context: one, contexts: [{name: one}], a: 1" + ":1" * 300 + ".5}",
+    "a context without content": (
+        "{current-context: one, contexts: [{name: one, hush: hush}]}",
         None,
-        "FILE: one of its fields is missing or has an unexpected form",
+        "FILE: Invalid kube-config file. Expected key context in contexts of FILE",
+    ),
+    "entries that have no names": (
+        "{current-context: one, contexts: [5, {name: [hush]}, {}]}",
+        None,
+        "FILE has no context one; it has: none",
     ),
     "a current context that is a list": (
         "{current-context: [hush]}",
@@ -136,6 +145,7 @@ UNKNOWN = {
     "a time": "2026-01-02T03:04:05Z",
     "a number with a point": "1.5",
     "a number with colons": "1:30:00",
+    "a number that is too large for a float": "1" + ":1" * 300 + ".5",
     "a hexadecimal number": "0x1f",
     "a key of a merge": "{<<: {a: b}}",
 }
@@ -167,15 +177,61 @@ async def test_a_list_of_kubeconfigs_may_name_files_that_do_not_exist(tmp_path: 
     assert raised.value.__cause__ is None
 
 
-async def test_what_the_library_raises_for_a_file_that_changes_is_not_quoted(
+async def test_what_the_library_raises_is_not_quoted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def late(**_: object) -> None:
+    async def late(*_: object) -> None:
         raise KeyError("hush")
 
     path = apiserver.kubeconfig(tmp_path / "kubeconfig", "https://127.0.0.1:1")
-    monkeypatch.setattr(config, "load_kube_config", late)
+    monkeypatch.setattr(kube_config.KubeConfigLoader, "load_and_set", late)
     with pytest.raises(errors.StartError, match=f"{path}: one of its fields") as raised:
         await credentials.load("foreign", ClusterSource(kubeconfig=str(path), context=None))
     assert "hush" not in str(raised.value)
     assert raised.value.__cause__ is None
+
+
+async def test_of_several_kubeconfigs_the_first_wins_as_with_kubectl(tmp_path: Path) -> None:
+    paths = [
+        apiserver.kubeconfig(tmp_path / name, f"https://{name}.example", token=name)
+        for name in ("first", "second")
+    ]
+    other = json.loads(paths[1].read_text())
+    other["contexts"].append({"name": "other", "context": other["contexts"][0]["context"]})
+    paths[1].write_text(json.dumps({**other, "current-context": "other"}))
+    kubeconfig = ":".join(map(str, paths))
+    login = await credentials.load("foreign", ClusterSource(kubeconfig=kubeconfig, context=None))
+    assert (login.server, login.authorization) == ("https://first.example", "Bearer first")
+
+
+async def test_a_kubeconfig_is_parsed_once_and_beside_the_event_loop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = apiserver.kubeconfig(tmp_path / "kubeconfig", "https://127.0.0.1:1", token="hush")
+    runs, parsed, parse = threading.Event(), 0, yaml.load
+
+    def slow(*args: Any, **how: Any) -> Any:
+        nonlocal parsed
+        parsed += 1
+        assert runs.wait(5), "the event loop waits for the file"
+        return parse(*args, **how)
+
+    monkeypatch.setattr(yaml, "load", slow)
+    asyncio.get_running_loop().call_later(0.01, runs.set)
+    login = await credentials.load("foreign", ClusterSource(kubeconfig=str(path), context=None))
+    assert login.authorization == "Bearer hush"
+    assert parsed == 1
+
+
+async def test_thousands_of_entries_take_linear_time(tmp_path: Path) -> None:
+    path = apiserver.kubeconfig(tmp_path / "kubeconfig", "https://127.0.0.1:1", token="hush")
+    content = json.loads(path.read_text())
+    files = [
+        kubeconfig_files.File(
+            path,
+            {**content, "users": [*content["users"], *({"name": f"u{n}"} for n in range(50_000))]},
+        )
+    ]
+    begun = time.process_time()
+    assert len(kubeconfig_files.merged(files).value["users"]) == 50_001
+    assert time.process_time() - begun < 2.0, "the square takes hours"
