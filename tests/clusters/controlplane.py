@@ -6,6 +6,7 @@ with a real node runs in the cluster's network namespace and is reached through 
 
 import dataclasses
 import http.client
+import ssl
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -291,10 +292,19 @@ def _scheduler_flags(login: Path) -> list[str]:
     return [f"--kubeconfig={login}", "--leader-elect=false", "--secure-port=0", *_UNTHROTTLED]
 
 
+class _Socket(ssl.SSLSocket):
+    """`_create` in the module ssl leaves a socket open that was reset before its handshake."""
+
+    def __del__(self) -> None:
+        self.close()
+
+
 def answers(access: kubeconfig.Access, path: str) -> bool:
     """Whether the API server answers a GET of `path` with 200."""
     address = access.server.removeprefix("https://")
-    connection = http.client.HTTPSConnection(address, timeout=5, context=access.ssl_context())
+    context = access.ssl_context()
+    context.sslsocket_class = _Socket
+    connection = http.client.HTTPSConnection(address, timeout=5, context=context)
     try:
         connection.request("GET", path)
         return connection.getresponse().status == http.HTTPStatus.OK
