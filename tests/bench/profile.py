@@ -7,6 +7,7 @@ farlet down: measure with `make bench`.
   make profile                            mode home, 1,000 pods
   make profile N=300 ARGS=--objects       all pods refer to one ConfigMap and one Secret
   make profile ARGS=--events              foreign nodes write a kubelet's Events
+  make profile ARGS="--of ../farlet-old"  farlet of another checkout
 
 Exit codes: 0, 1 if a pod never ran or py-spy failed, 2 for wrong usage, 130 after Ctrl-C.
 """
@@ -18,9 +19,10 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from bench import environment, flamegraph, mirrorevents, report, serving, variants
+from bench import environment, flamegraph, mirrorevents, othertree, report, serving, variants
+from bench.environment import OWN
 from bench.interrupts import Interrupts
-from bench.variants import Variant
+from bench.variants import FARLET, Variant
 from bench.workload import NeverRan
 from clusters import errors, farlet, instance, pair, processes
 from clusters import progress as progresses
@@ -67,11 +69,20 @@ async def _run(
         graphs[phase] = path = arguments.directory / f"profile-{phase}.svg"
         return sampled(made.process.pid, path, py_spy=arguments.py_spy, owner=both.instance)
 
-    async with environment.opened(both, variant=variant) as on:
+    tree: othertree.Tree | None = None
+    if arguments.of is not None:
+        tree = othertree.read(arguments.of, system_namespace=OWN.system_namespace)
+    async with environment.opened(
+        both,
+        variant=variant,
+        system_rules=None if tree is None else tree.system_rules,
+        pod_rules=None if tree is None else tree.pod_rules,
+    ) as on:
+        side = FARLET if tree is None else tree.side
         with progress.step("warming up"):
-            await serving.run(on, count=min(arguments.n, 50), prefix="warm")
+            await serving.run(on, count=min(arguments.n, 50), prefix="warm", side=side)
         with progress.step(f"sampling {arguments.n} pods"):
-            await serving.run(on, count=arguments.n, prefix="pod", during=during)
+            await serving.run(on, count=arguments.n, prefix="pod", side=side, during=during)
     return graphs
 
 
@@ -113,6 +124,9 @@ def parsed(words: Sequence[str]) -> argparse.Namespace:
     parser = variants.parser("bench.profile", __doc__)
     parser.add_argument(
         "--events", action="store_true", help="foreign nodes write a kubelet's Events"
+    )
+    parser.add_argument(
+        "--of", type=Path, metavar="DIR", help="farlet of this checkout instead of this one"
     )
     parser.add_argument(
         "--py-spy", default="py-spy", metavar="FILE", help="the program, default py-spy in PATH"
