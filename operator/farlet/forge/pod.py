@@ -196,10 +196,10 @@ def _labels(home: ObjectMeta, access: str, ctx: Context, changes: ChangeLog) -> 
         _report_reserved("labels", original.keys() - labels.keys(), changes)
     if access != REMOTE:
         labels = _without_kept(labels, ctx.keep_labels, "labels", changes)
-        for key in TOPOLOGY_LABELS & labels.keys():
-            del labels[key]
-            why = "the foreign API server sets it to that of the foreign node"
-            changes.dropped(f"metadata.labels[{key}]", why, routine=True)
+    for key in sorted(TOPOLOGY_LABELS & labels.keys()):
+        del labels[key]
+        why = "the foreign API server sets it to that of the foreign node"
+        changes.dropped(f"metadata.labels[{key}]", why, routine=True)
     labels[VIRTUAL_NODE_ID] = ctx.virtual_node_id
     labels[ACCESS_MODE] = access
     return labels

@@ -167,6 +167,15 @@ def test_marks_travel_to_mirrors_of_mode_remote(selected: str, marked: str, trav
     assert body == ({"metadata": {"labels": {"kept/queue": "b"}}} if travels else {})
 
 
+@pytest.mark.parametrize("mode", ["home", "remote"])
+def test_a_change_leaves_the_zone_that_the_foreign_cluster_has_set(mode: str) -> None:
+    zone = "topology.kubernetes.io/zone"
+    mirror = mirror_of(home(mode, metadata__labels={zone: "home-1"}))
+    mirror["metadata"]["labels"][zone] = "foreign-1"
+    pod = home(mode, metadata__labels={zone: "home-1", "app": "api"})
+    assert sent(pod, mirror, mode=mode) == {"metadata": {"labels": {"app": "api"}}}
+
+
 @pytest.mark.parametrize(
     "ctx",
     [KEEPING, dataclasses.replace(CONTEXT, mirror_patch=MirrorPatch(labels={"kept/queue": "c"}))],
