@@ -74,12 +74,16 @@ KEEP_ANNOTATIONS = (
     "eks.amazonaws.com/",
     "iam.amazonaws.com/",
     "instrumentation.opentelemetry.io/",
+    "ipam.antrea.io/",
+    "ipam.cilium.io/",
+    "ipam.spidernet.io/",
     "istio.io/",
     "k8s.ovn.org/",
     "k8s.v1.cni.cncf.io/",
     "kueue.x-k8s.io/",
     "kuma.io/",
     "linkerd.io/",
+    "networking.gke.io/",
     "ovn.kubernetes.io/",
     "sidecar.istio.io/",
     "sidecar.opentelemetry.io/",
@@ -87,8 +91,8 @@ KEEP_ANNOTATIONS = (
     "vpc.amazonaws.com/",
 )
 """Prefixes of labels and annotations on which controllers act: they inject sidecars, give cloud
-identities, queue pods, or record what a network plugin did. In the home cluster they have done so;
-those of the foreign cluster must not do it again for a home pod."""
+identities, queue pods, choose addresses, or record what a network plugin did. In the home cluster
+they have done so; those of the foreign cluster must not do it again for a home pod."""
 
 
 class RemoteServiceAccounts(StrEnum):
