@@ -10,12 +10,15 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from farlet.access import ServiceAccountRequirement
 from farlet.constants import JSON
-from farlet.k8s_types import NewPod, Secret, Volume
+from farlet.forge import scheduling
+from farlet.k8s_types import NewPod, PodSpec, Secret, Volume
 
 _SYSTEM_CLASSES = "system-"
 """Prefix of PriorityClasses that every cluster has."""
 
 _LABELS_OF_ALL_NODES = frozenset({"kubernetes.io/os", "kubernetes.io/arch"})
+_LOCAL = "localhostProfile"
+_SECRET_STORE = "secrets-store.csi.k8s.io"  # noqa: S105
 
 
 def required(
@@ -40,14 +43,8 @@ def required(
         yield f"RuntimeClass {runtime} required in the foreign cluster"
     if priority and not str(priority).startswith(_SYSTEM_CLASSES):
         yield f"PriorityClass {priority} required in the foreign cluster"
-    labels = {
-        key: value
-        for key, value in (spec.get("nodeSelector") or {}).items()
-        if key not in _LABELS_OF_ALL_NODES
-    }
-    if labels:
-        shown = ", ".join(f"{key}={value}" for key, value in sorted(labels.items()))
-        yield f"Node with the labels {shown} required in the foreign cluster"
+    yield from _of_nodes(spec)
+    yield from _of_profiles(spec)
     for claim in spec.get("resourceClaims") or ():  # type: ignore[attr-defined]
         for field, kind in (
             ("resourceClaimName", "ResourceClaim"),
@@ -57,6 +54,58 @@ def required(
                 yield f"{kind} {claim[field]} required in foreign namespace {namespace}"
     for volume in spec.get("volumes") or ():
         yield from _of_volume(volume, namespace, foreign_claims)
+
+
+def _of_nodes(spec: PodSpec) -> Iterator[str]:
+    labels = {
+        key: value
+        for key, value in (spec.get("nodeSelector") or {}).items()
+        if key not in _LABELS_OF_ALL_NODES
+    }
+    if labels:
+        shown = ", ".join(f"{key}={value}" for key, value in sorted(labels.items()))
+        yield f"Node with the labels {shown} required in the foreign cluster"
+    affinity = (spec.get("affinity") or {}).get("nodeAffinity") or {}
+    terms = (affinity.get(scheduling.REQUIRED) or {}).get("nodeSelectorTerms") or ()
+    alternatives = [
+        [
+            _selector(expression)
+            for expression in term.get("matchExpressions") or ()
+            if expression.get("key") not in _LABELS_OF_ALL_NODES
+        ]
+        for term in terms
+    ]
+    if alternatives and all(alternatives):
+        shown = "; or with ".join(map(", ".join, alternatives))
+        yield f"Node with {shown} required in the foreign cluster"
+
+
+def _selector(expression: JSON) -> str:
+    """One requirement as in `kubectl get --selector`."""
+    key, values = expression.get("key"), ", ".join(expression.get("values") or ())
+    match expression.get("operator"):
+        case "In":
+            return f"{key} in ({values})"
+        case "NotIn":
+            return f"{key} notin ({values})"
+        case "DoesNotExist":
+            return f"!{key}"
+        case "Gt":
+            return f"{key} > {values}"
+        case "Lt":
+            return f"{key} < {values}"
+    return str(key)
+
+
+def _of_profiles(spec: PodSpec) -> Iterator[str]:
+    """Files that a kubelet or a container runtime loads, such as an operator of the home cluster
+    distributes to home nodes."""
+    containers = [*(spec.get("initContainers") or ()), *spec["containers"]]
+    contexts: list[JSON] = [holder.get("securityContext") or {} for holder in (spec, *containers)]
+    for field, kind in (("seccompProfile", "Seccomp"), ("appArmorProfile", "AppArmor")):
+        profiles = [context.get(field) or {} for context in contexts]
+        for name in dict.fromkeys(p[_LOCAL] for p in profiles if _LOCAL in p):
+            yield f"{kind} profile {name} required on foreign nodes"
 
 
 def _of_volume(volume: Volume, namespace: str, foreign_claims: Mapping[str, str]) -> Iterator[str]:
@@ -78,7 +127,13 @@ def _of_volume(volume: Volume, namespace: str, foreign_claims: Mapping[str, str]
         yield f"{shown} required in the foreign cluster, for the volume {volume['name']}"
         yield from _of_claim(template.get("spec") or {}, volume["name"], namespace)
     if "csi" in found:
-        yield f"CSI driver {found['csi'].get('driver')} required on foreign nodes"
+        driver, attributes = found["csi"].get("driver"), found["csi"].get("volumeAttributes") or {}
+        yield f"CSI driver {driver} required on foreign nodes"
+        if driver == _SECRET_STORE and attributes.get("secretProviderClass"):
+            yield (
+                f"SecretProviderClass {attributes['secretProviderClass']} required in foreign "
+                f"namespace {namespace}, for the volume {volume['name']}"
+            )
     for source in (found.get("projected") or {}).get("sources") or ():
         bundle = source.get("clusterTrustBundle") or {}
         if bundle:

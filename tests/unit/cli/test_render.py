@@ -11,7 +11,7 @@ from farlet import access
 from farlet.access.changes import ChangeKind
 from farlet.cli import render
 from farlet.cli.manifest import RESOLVED
-from farlet.context import Context, NamespaceMap, Verified
+from farlet.context import Allowance, Context, NamespaceMap, Verified
 from farlet.errors import Refused
 from farlet.forge import copies, references
 from farlet.forge.copies import Source
@@ -286,6 +286,28 @@ def _ephemeral(**spec: Any) -> dict[str, Any]:
     return {"name": "scratch", "ephemeral": {"volumeClaimTemplate": template}}
 
 
+def _local(profile: str) -> dict[str, str]:
+    return {"type": "Localhost", "localhostProfile": profile}
+
+
+REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
+TERMS = [
+    {
+        "matchExpressions": [
+            {"key": "zone", "operator": "In", "values": ["a", "b"]},
+            {"key": "gpu", "operator": "Exists"},
+            {"key": "hot", "operator": "DoesNotExist"},
+        ]
+    },
+    {"matchExpressions": [{"key": "cores", "operator": "Gt", "values": ["8"]}]},
+]
+ANY_LINUX = {
+    "matchExpressions": [{"key": "kubernetes.io/os", "operator": "In", "values": ["linux"]}]
+}
+SECRET_STORE = {
+    "driver": "secrets-store.csi.k8s.io",
+    "volumeAttributes": {"secretProviderClass": "vault"},
+}
 REQUIREMENTS: dict[str, tuple[dict[str, Any], list[str]]] = {
     "labels of nodes": (
         {"nodeSelector": {"kubernetes.io/os": "linux", "pool": "ssd", "gpu": ""}},
@@ -300,6 +322,37 @@ REQUIREMENTS: dict[str, tuple[dict[str, Any], list[str]]] = {
         {"volumes": [_ephemeral(dataSource=_SNAPSHOT)]},
         ["VolumeSnapshot base required in foreign namespace shop-home, for the volume scratch"],
     ),
+    "labels of nodes, by an affinity": (
+        {"affinity": {"nodeAffinity": {REQUIRED: {"nodeSelectorTerms": TERMS}}}},
+        ["Node with zone in (a, b), gpu, !hot; or with cores > 8 required in the foreign cluster"],
+    ),
+    "an affinity to labels that all nodes have": (
+        {"affinity": {"nodeAffinity": {REQUIRED: {"nodeSelectorTerms": [*TERMS, ANY_LINUX]}}}},
+        [],
+    ),
+    "profiles that confine containers": (
+        {
+            "securityContext": {"seccompProfile": _local("pod.json")},
+            "containers": [
+                pods.container("app", securityContext={"appArmorProfile": _local("app")}),
+                pods.container("twin", securityContext={"seccompProfile": _local("pod.json")}),
+                pods.container(
+                    "other", securityContext={"seccompProfile": {"type": "RuntimeDefault"}}
+                ),
+            ],
+        },
+        [
+            "Seccomp profile pod.json required on foreign nodes",
+            "AppArmor profile app required on foreign nodes",
+        ],
+    ),
+    "the class of a secret store": (
+        {"volumes": [{"name": "ks", "csi": SECRET_STORE}]},
+        [
+            "CSI driver secrets-store.csi.k8s.io required on foreign nodes",
+            "SecretProviderClass vault required in foreign namespace shop-home, for the volume ks",
+        ],
+    ),
     "attributes of a volume": (
         {"volumes": [_ephemeral(volumeAttributesClassName="gold")]},
         ["VolumeAttributesClass gold required in the foreign cluster, for the volume scratch"],
@@ -309,7 +362,8 @@ REQUIREMENTS: dict[str, tuple[dict[str, Any], list[str]]] = {
 
 @pytest.mark.parametrize(("spec", "named"), REQUIREMENTS.values(), ids=REQUIREMENTS)
 def test_what_must_exist_is_named(spec: dict[str, Any], named: list[str]) -> None:
-    lines = render.explain(_render(pods.pod(**spec))).splitlines()
+    rendered = _render(pods.pod(**spec), allow_pod_feature=frozenset({Allowance.INLINE_CSI}))
+    lines = render.explain(rendered).splitlines()
     usual = ("Namespace ", "StorageClass ")
     required = [line for line in lines if " required " in line and not line.startswith(usual)]
     assert required == named
