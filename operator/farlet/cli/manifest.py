@@ -8,6 +8,7 @@ become `RESOLVED`, which is not valid in any field and so cannot be mistaken for
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any, cast
 
@@ -24,15 +25,30 @@ RESOLVED = "<resolved at run time>"
 
 _TOKEN_VOLUME = "kube-api-access-"  # noqa: S105
 
+_NUMBERS = {
+    "tag:yaml.org,2002:int": re.compile(
+        r"[-+]?(0|[1-9][0-9_]*|0[0-7_]+|0o[0-7_]+|0b[01_]+|0x[0-9a-fA-F_]+)$"
+    ),
+    "tag:yaml.org,2002:float": re.compile(
+        r"[-+]?(([0-9][0-9_]*\.[0-9_]*|\.[0-9][0-9_]*)([eE][-+]?[0-9]+)?"
+        r"|[0-9][0-9_]*[eE][-+]?[0-9]+|\.(inf|Inf|INF))$|\.(nan|NaN|NAN)$"
+    ),
+}
+_TAGS = {*_NUMBERS, "tag:yaml.org,2002:timestamp", "tag:yaml.org,2002:value"}
+"""Of plain values that kubectl reads in another way than PyYAML."""
+
 
 class _Loader(yaml.SafeLoader):
-    """YAML as Kubernetes tools read it: timestamps stay strings."""
+    """YAML as kubectl reads it (`resolve` in `go.yaml.in/yaml/v2`): times, also such as `20:30`,
+    and `=` are strings."""
 
 
 _Loader.yaml_implicit_resolvers = {
-    first: [entry for entry in resolvers if entry[0] != "tag:yaml.org,2002:timestamp"]
+    first: [(tag, pattern) for tag, pattern in resolvers if tag not in _TAGS]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
+for _tag, _pattern in _NUMBERS.items():
+    _Loader.add_implicit_resolver(_tag, _pattern, list("-+.0123456789"))
 
 
 def read(text: str, *, source: str) -> Pod:
@@ -166,7 +182,11 @@ def _faults(document: JSON) -> Iterator[str]:
     if not any(isinstance(metadata.get(key), str) for key in ("name", "generateName")):
         yield "metadata has neither name nor generateName; add one"
     for field in ("labels", "annotations"):
-        for key, value in (metadata.get(field) or {}).items():
+        found = metadata.get(field) or {}
+        if not isinstance(found, dict):
+            yield f"metadata.{field} is not a mapping"
+            return
+        for key, value in found.items():
             if not isinstance(value, str):
                 yield f"metadata.{field}[{key}] is {value!r}, not a string; quote it"
     if not isinstance(spec, dict):
@@ -174,6 +194,7 @@ def _faults(document: JSON) -> Iterator[str]:
         return
     if not spec.get("containers"):
         yield "spec.containers is missing or empty"
+    yield from _empty_items(spec, "spec")
     yield from _list_faults(spec, "spec", "volumes", ("name",))
     for field in ("containers", "initContainers", "ephemeralContainers"):
         yield from _list_faults(spec, "spec", field, ("name",))
@@ -185,6 +206,17 @@ def _faults(document: JSON) -> Iterator[str]:
                 if not isinstance(entry.get("value", ""), str):
                     value = entry["value"]
                     yield f"{path}.env[{entry['name']}] is {value!r}, not a string; quote it"
+
+
+def _empty_items(value: Any, path: str) -> Iterator[str]:
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from _empty_items(item, f"{path}.{key}")
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            if item is None:
+                yield f"{path}[{index}] is null; remove it"
+            yield from _empty_items(item, f"{path}[{index}]")
 
 
 def _list_faults(parent: Any, path: str, field: str, required: tuple[str, ...]) -> Iterator[str]:

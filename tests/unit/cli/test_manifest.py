@@ -62,6 +62,14 @@ def _with(line: str) -> str:
         pytest.param(
             BARE.replace("image: x", "volumeMounts: [{name: a}]"), ["no mountPath"], id="mount"
         ),
+        pytest.param(
+            BARE.replace("name: web", "name: web, labels: [a]"), ["labels", "mapping"], id="labels"
+        ),
+        pytest.param(
+            BARE.replace("image: x", "envFrom: [null]"),
+            ["spec.containers[0].envFrom[0] is null"],
+            id="an empty item",
+        ),
     ],
 )
 def test_what_is_no_pod_is_told_with_the_name_of_the_file(text: str, words: list[str]) -> None:
@@ -75,6 +83,24 @@ def test_yaml_and_json_are_read_alike_and_times_stay_strings() -> None:
     pod = manifest.read(BARE, source="-")
     assert pod["metadata"]["creationTimestamp"] == "2026-01-02T03:04:05Z"
     assert manifest.read(json.dumps(pod), source="-") == pod
+
+
+PLAIN_VALUES: dict[str, tuple[str, object]] = {
+    "a time": ("20:30", "20:30"),
+    "a time with seconds": ("1:30:00.5", "1:30:00.5"),
+    "an equals sign": ("=", "="),
+    "an octal number": ("0400", 256),
+    "an octal number of YAML 1.2": ("0o400", 256),
+    "a number": ("1_000", 1000),
+    "a fraction": ("0.5", 0.5),
+    "an exponent": ("1e3", 1000.0),
+}
+
+
+@pytest.mark.parametrize(("text", "value"), PLAIN_VALUES.values(), ids=PLAIN_VALUES)
+def test_plain_values_are_read_as_kubectl_reads_them(text: str, value: object) -> None:
+    pod = manifest.read(BARE.replace("image: x", f"args: [-at, {text}]"), source="-")
+    assert pod["spec"]["containers"][0]["args"] == ["-at", value]
 
 
 def test_a_pod_from_a_server_is_completed_by_nothing() -> None:
