@@ -115,6 +115,9 @@ def complete(pod: Pod, *, namespace: str, node: str | None) -> tuple[Pod, tuple[
         # `Convert_v1_PodSpec_To_core_PodSpec` in `pkg/apis/core/v1/conversion.go`.
         spec["serviceAccountName"] = alias
     spec["serviceAccountName"] = names.service_account(spec)
+    if volumes := spec.get("volumes"):
+        # `SetDefaults_Volume` in `pkg/apis/core/v1/defaults.go`.
+        spec["volumes"] = [v if len(v) > 1 else {**v, "emptyDir": {}} for v in volumes]
     if spec.get("automountServiceAccountToken") is not False:
         _mount_token(cast("JSON", spec), changes)
     return completed, tuple(changes)

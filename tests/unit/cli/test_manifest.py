@@ -141,6 +141,15 @@ def test_null_is_absent() -> None:
     assert pod["spec"]["containers"][0]["env"] == [{"name": "A"}]
 
 
+@pytest.mark.parametrize("line", ["emptyDir:", "emptyDir: {}", "projected:", "csi: null"])
+def test_a_volume_without_a_source_is_an_empty_directory(line: str) -> None:
+    text = _with(f"  automountServiceAccountToken: false\n  volumes:\n  - name: tmp\n    {line}")
+    completed, _ = manifest.complete(
+        manifest.read(text, source="-"), namespace="default", node="far"
+    )
+    assert completed["spec"]["volumes"] == [{"name": "tmp", "emptyDir": {}}]
+
+
 @pytest.mark.parametrize(
     ("fields", "account"),
     [
