@@ -141,6 +141,8 @@ def context(options: dict[str, Any]) -> Context:
         template=options.pop("template", "{namespace}-{home}"),
         pairs=tuple(options.pop("namespace_map", {}).items()),
     )
+    if "node_labels" in options:
+        options["node_labels"] = frozenset(options["node_labels"])
     if "home_api" in options:
         options["home_api"] = homeapistates.state(**options["home_api"])
     if "allow_pod_feature" in options:

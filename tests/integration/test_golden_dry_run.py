@@ -34,6 +34,10 @@ DROPPED = {
         "spec.containers[app].livenessProbe.httpGet.protocol",
         "spec.containers[app].startupProbe.grpc.mode",
     ],
+    "certificates-of-the-foreign-cluster": [
+        "spec.volumes[istiod-ca-cert].projected.sources[0].clusterTrustBundle",
+        "spec.volumes[id].projected.sources[0].podCertificate",
+    ],
     "trust-bundle-remote": ["spec.volumes[trust].projected.sources[0].clusterTrustBundle"],
 }
 """What an API server of Kubernetes 1.36 does not know or has disabled, by case."""

@@ -44,6 +44,12 @@ def _label(s: Harness, value: str) -> None:
     s.home_server.patch(("pods", HOME, "web"), body, by=USER, status=False, strategic=False)
 
 
+def _relabel(s: Harness, labels: dict[str, str | None]) -> None:
+    body: JSON = {"metadata": {"labels": labels}}
+    s.home_server.patch(("pods", HOME, "web"), body, by=USER, status=False, strategic=False)
+    s.wait(5.0)
+
+
 def _file(s: Harness) -> str:
     (secret,) = s.secrets()
     return base64.b64decode(secret["data"]["labels"]).decode()
@@ -63,6 +69,21 @@ def test_a_label_that_stays_at_home_is_written_to_the_secret_and_then_the_mirror
         assert _file(s) == 'istio.io/rev="two"'
         writes = [one.request for one in s.foreign.requests(f"{SECRET}|{MIRROR}")][before:]
         assert ["secrets" in one for one in writes] == [True, False]
+
+
+def test_a_canary_that_becomes_stable_loses_its_labels_and_gets_others() -> None:
+    """Progressive delivery exchanges labels of running pods, which read them from a file."""
+    with harness.running() as s:
+        _running(s, mode="home")
+        _relabel(s, {"role": "canary", "canary-weight": "20"})
+        assert _file(s) == 'canary-weight="20"\nistio.io/rev="one"\nrole="canary"'
+        _relabel(s, {"role": "stable", "canary-weight": None})
+        assert _file(s) == 'istio.io/rev="one"\nrole="stable"'
+        mirror = s.mirror()
+        assert mirror is not None
+        labels = mirror["metadata"]["labels"]
+        assert labels["role"] == "stable"
+        assert "canary-weight" not in labels
 
 
 def test_nothing_is_written_while_no_label_changes_also_after_a_restart() -> None:
