@@ -38,6 +38,7 @@ class Kind:
 
 
 CHANGES = "tests/unit/reconcile/test_changes.py::"
+CLI = "tests/unit/cli/test_cli.py::"
 DEADLINES = "tests/unit/reconcile/test_deadlines.py::"
 EPHEMERAL = "tests/unit/reconcile/test_ephemeral_containers.py::"
 EVENTS = "tests/unit/reconcile/test_mirror_events.py::"
@@ -189,6 +190,10 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
                 Example(
                     "kube-downscaler",
                     MANIFEST + "test_plain_values_are_read_as_kubectl_reads_them",
+                ),
+                Example(
+                    "manifests written by hand",
+                    CLI + "test_a_manifest_that_no_api_server_accepts_is_wrong_usage",
                 ),
                 Example(
                     "Helm",

@@ -243,21 +243,19 @@ def render_(
             "--output formats the objects; remove it, or remove --diff and --explain"
         )
     wanted = loading.load(settings.MirrorSettings, options.given(flags))
-    pod = manifest.read(_text_of(source), source="standard input" if source == "-" else source)
-    rendered = render.render(
-        pod,
-        namespace=namespace,
-        strategies=access.load_strategies(),
-        ctx=_offline_context(wanted),
-    )
-    if explain:
-        click.echo(render.explain(rendered), nl=False)
-    if diff:
-        click.echo(render.diff(rendered), nl=False)
-    if not (explain or diff):
-        click.echo(
-            render.to_json(rendered) if output == "json" else render.to_yaml(rendered), nl=False
-        )
+    name = "standard input" if source == "-" else source
+    pod = manifest.read(_text_of(source), source=name)
+    strategies, ctx = access.load_strategies(), _offline_context(wanted)
+    shown = []
+    with manifest.trusted(pod, source=name):
+        rendered = render.render(pod, namespace=namespace, strategies=strategies, ctx=ctx)
+        if explain:
+            shown.append(render.explain(rendered))
+        if diff:
+            shown.append(render.diff(rendered))
+        if not (explain or diff):
+            shown.append(render.to_json(rendered) if output == "json" else render.to_yaml(rendered))
+    click.echo("".join(shown), nl=False)
 
 
 for command in (connect.connect, disconnect.disconnect, *inspecting.COMMANDS):

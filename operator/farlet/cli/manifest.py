@@ -8,6 +8,7 @@ become `RESOLVED`, which is not valid in any field and so cannot be mistaken for
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterator
 from typing import Any, cast
@@ -86,6 +87,23 @@ def read(text: str, *, source: str) -> Pod:
 def is_bare(pod: Pod) -> bool:
     """Whether no API server has created it yet."""
     return "uid" not in pod["metadata"]
+
+
+@contextlib.contextmanager
+def trusted(pod: Pod, *, source: str) -> Iterator[None]:
+    """The forge trusts that an API server has validated the Pod; none has seen a bare one.
+
+    Raises `UsageError` where that is what fails.
+    """
+    try:
+        yield
+    except (AttributeError, KeyError, TypeError, ValueError) as err:
+        if not is_bare(pod):
+            raise
+        raise UsageError(
+            f"{source}: a key is missing, or a value has another type than its field. kubectl "
+            "create --dry-run=server -f FILE names it"
+        ) from err
 
 
 def complete(pod: Pod, *, namespace: str, node: str | None) -> tuple[Pod, tuple[Change, ...]]:

@@ -243,6 +243,24 @@ def test_bad_input_of_render_is_one_line_and_exits_2(
     assert result.stderr.count("\n") == 1
 
 
+MALFORMED = {
+    "a missing key": "volumes: [{name: a, projected: {sources: [{serviceAccountToken: {}}]}}]",
+    "text in place of a mapping": "securityContext: x",
+    "a list in place of text": "priorityClassName: [x]",
+}
+
+
+@pytest.mark.parametrize("line", MALFORMED.values(), ids=MALFORMED)
+@pytest.mark.parametrize("explain", [["--explain"], []], ids=["explain", "yaml"])
+def test_a_manifest_that_no_api_server_accepts_is_wrong_usage(
+    line: str, explain: list[str]
+) -> None:
+    bare = "apiVersion: v1\nkind: Pod\nmetadata: {name: web}\nspec:\n  containers: [{name: main}]"
+    result = farlet("render", "-f", "-", *explain, stdin=f"{bare}\n  {line}\n")
+    assert result.exit_code == 2
+    assert "kubectl create --dry-run=server -f FILE" in result.stderr
+
+
 def test_render_reads_no_kubeconfig(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
     monkeypatch.setenv("HOME", str(tmp_path))
