@@ -128,7 +128,12 @@ class ForeignCluster:
             await socket.send_bytes(b"\x01" + self.complaint.encode())
             await socket.close()
             return socket
-        server = await asyncio.start_server(self._served, "127.0.0.1", 0, ssl=self._tls)
+        serving: list[asyncio.Task[None]] = []
+
+        def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            serving.append(asyncio.create_task(self._served(reader, writer)))
+
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
         async with server:
             port = server.sockets[0].getsockname()[1]
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -140,13 +145,20 @@ class ForeignCluster:
             finally:
                 back.cancel()
                 writer.transport.abort()
+                for task in serving:  # one can still be in its handshake
+                    task.cancel()
+                await asyncio.gather(*serving, return_exceptions=True)
         return socket
 
     async def _served(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError):
-            while data := await reader.read(65536):
-                self.received += data
-        writer.close()
+        try:
+            with contextlib.suppress(OSError):
+                if self._tls is not None:
+                    await writer.start_tls(self._tls)
+                while data := await reader.read(65536):
+                    self.received += data
+        finally:
+            writer.transport.abort()
 
 
 def _listed(items: list[dict[str, Any]]) -> web.Response:
