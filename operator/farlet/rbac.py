@@ -334,7 +334,7 @@ TABLE = (
     Permission(
         Side.FOREIGN, Where.OFFLOADED, _CORE, "persistentvolumeclaims",
         ("get", *_LIST_WATCH, "create", "patch", "delete"),
-        "the volumes of home claims",
+        "the volumes of home claims; farlet deletes no namespace that contains a claim",
         when=When.MAPS_STORAGE_CLASSES,
     ),
     Permission(
@@ -376,10 +376,13 @@ TABLE = (
         Permission(
             Side.FOREIGN, Where.OFFLOADED, group, resource,
             (*_LIST_WATCH, "create", "update", "delete"),
-            f"{resource} of the home namespace",
+            f"{resource} of the home namespace{more}",
             when=When.REFLECTS_SERVICES,
         )
-        for group, resource in ((_CORE, "services"), (_DISCOVERY, "endpointslices"))
+        for group, resource, more in (
+            (_CORE, "services", "; farlet deletes no namespace that contains a Service"),
+            (_DISCOVERY, "endpointslices", ""),
+        )
     ),
     Permission(
         Side.FOREIGN, Where.CLUSTER, _CORE, "nodes", _LIST_WATCH,
@@ -413,14 +416,6 @@ TABLE = (
         Side.FOREIGN, Where.CREATED, _NETWORKING, "networkpolicies", ("create",),
         "the NetworkPolicy of --namespace-defaults",
         when=When.CREATES_NAMESPACES,
-    ),
-    *(
-        Permission(
-            Side.FOREIGN, Where.CREATED, _CORE, resource, ("list",),
-            f"no namespace is deleted that contains {resource}",
-            when=When.CREATES_NAMESPACES,
-        )
-        for resource in ("persistentvolumeclaims", "services")
     ),
     Permission(
         Side.FOREIGN, Where.ANYONE, _AUTHORIZATION, "selfsubjectaccessreviews", ("create",),

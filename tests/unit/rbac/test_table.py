@@ -113,7 +113,7 @@ def test_farlet_binds_what_an_administrator_grants_and_what_it_creates_and_check
     created = in_table(Side.FOREIGN, Where.CREATED, When.CREATES_NAMESPACES)
     reflected = in_table(Side.FOREIGN, Where.OFFLOADED, When.REFLECTS_SERVICES)
     assert bound == offloaded | created | reflected
-    assert {verb for *_, verb in created} == {"create", "list"}
+    assert {verb for *_, verb in created} == {"create"}
     bindings = [
         document["roleRef"]["name"]
         for document in yaml.safe_load_all(role_manifests.files()[CREATED])
@@ -159,6 +159,20 @@ def test_no_two_rows_grant_the_same() -> None:
         for verb in row.verbs
     )
     assert [row for row, count in rows.items() if count > 1] == []
+
+
+def test_no_role_grants_the_same_twice() -> None:
+    for path, content in role_manifests.files().items():
+        for role in yaml.safe_load_all(content):
+            granted = collections.Counter(
+                (group, resource, *rule.get("resourceNames", [""]), verb)
+                for rule in role.get("rules", ())
+                for group in rule["apiGroups"]
+                for resource in rule["resources"]
+                for verb in rule["verbs"]
+            )
+            twice = [one for one, count in granted.items() if count > 1]
+            assert not twice, f"{path}: {role['metadata']['name']}"
 
 
 def test_nothing_is_allowed_by_a_wildcard() -> None:
