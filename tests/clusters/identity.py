@@ -19,6 +19,7 @@ NAMESPACE = "farlet"
 RIGHTS = Path(__file__).parents[2] / "manifests" / "home" / "service-account" / "roles.yaml"
 _NODE, _ACCOUNT = "system:node:", f"system:serviceaccount:{NAMESPACE}:"
 _NOT_FARLET = frozenset({"admin", f"{_ACCOUNT}farlet-manager"})
+_PODS = "farlet-far-pods"  # the ClusterRole for pods in the manifests
 _SHIPPED_NODE = "far"  # the virtual node's name in the manifests
 _TOKEN_LIFE = "24h"  # no test run takes longer
 
@@ -52,6 +53,18 @@ class Identity(enum.Enum):
                 cluster=cluster.name,
             )
         return path
+
+
+def bind_as_shipped(cluster: Cluster, node: str, *, namespace: str) -> None:
+    """Let the account of a node handle pods in one namespace only, as an administrator does.
+
+    `Identity.login` binds that ClusterRole in the whole cluster, for tests with other namespaces.
+    """
+    role = f"{_PODS}-{node}"
+    cluster.kubectl("delete", "clusterrolebinding", role)
+    account = f"--serviceaccount={NAMESPACE}:{node}"
+    binding = ("create", "rolebinding", role, f"--clusterrole={role}", account)
+    cluster.kubectl(*binding, f"--namespace={namespace}")
 
 
 def is_farlet(user: str) -> bool:

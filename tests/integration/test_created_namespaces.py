@@ -1,7 +1,8 @@
 """Foreign namespaces that farlet creates with the first pod and deletes with the home namespace.
 
-farlet has exactly the shipped roles, and the shipped policy limits them. It waits seconds in place
-of minutes before it judges an unused namespace: `sitecustomize` shortens these times.
+farlet has exactly the shipped roles, and the shipped policy limits them in all tests but the first.
+It waits seconds in place of minutes before it judges an unused namespace: `sitecustomize` shortens
+these times.
 """
 
 import asyncio
@@ -31,6 +32,7 @@ pytestmark = [
 ]
 
 ROOT = Path(__file__).parents[2] / "manifests"
+CREATION = "foreign/created-namespaces"
 CREATED = "farlet.io/created-namespace"
 ENFORCE = "pod-security.kubernetes.io/enforce"
 ACCOUNT = "system:serviceaccount:farlet:farlet"
@@ -63,10 +65,8 @@ def shipped(path: str, user: str) -> list[Any]:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def user(clusters: pair.Clusters) -> AsyncIterator[str]:
-    """A foreign user with the shipped roles, under the shipped policy, until the end."""
+    """A foreign user with the shipped roles, until the end."""
     name = f"{workspaces.USER}-{secrets.token_hex(3)}"
-    folder = "foreign/created-namespaces"
-    objects = [*shipped(f"{folder}/policy.yaml", name), *shipped(f"{folder}/roles.yaml", name)]
     binding = {
         "apiVersion": f"{RBAC}/v1",
         "kind": "RoleBinding",
@@ -74,7 +74,7 @@ async def user(clusters: pair.Clusters) -> AsyncIterator[str]:
         "roleRef": {"apiGroup": RBAC, "kind": "Role", "name": workspaces.ROLE},
         "subjects": [{"kind": "User", "name": name, "apiGroup": RBAC}],
     }
-    objects.append(binding)
+    objects = [*shipped(f"{CREATION}/roles.yaml", name), binding]
     async with clusters.foreign.api() as foreign:
         await workspaces.create_farlet_namespace(foreign)
         try:
@@ -83,10 +83,21 @@ async def user(clusters: pair.Clusters) -> AsyncIterator[str]:
                 group, _, plural = resource.rpartition("/")
                 rule = {"apiGroups": [group], "resources": [plural], "verbs": ["create"]}
                 await workspaces.until_allowed(foreign, user=name, namespace="", rule=rule)
-            await _until_in_force(clusters, name)
             yield name
         finally:
             clusters.foreign.remove(*reversed(objects))
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def policy(clusters: pair.Clusters, user: str) -> AsyncIterator[None]:
+    """The shipped policy limits the user, until the end."""
+    objects = shipped(f"{CREATION}/policy.yaml", user)
+    try:
+        clusters.foreign.apply(*objects)
+        await _until_in_force(clusters, user)
+        yield
+    finally:
+        clusters.foreign.remove(*reversed(objects))
 
 
 async def _until_in_force(clusters: pair.Clusters, user: str) -> None:
@@ -220,8 +231,18 @@ async def reads_home(
     clusters.home.remove(*objects)
 
 
+async def test_the_shipped_roles_are_enough_to_create_a_namespace(start: Start) -> None:
+    """Without the policy, which other tests of this module need."""
+    shop = await start()
+    await shop.pod("web")
+    await shop.running("web")
+    for resource in ("resourcequotas", "networking.k8s.io/v1/networkpolicies"):
+        found = await shop.foreign.find(resource, name="farlet", namespace=shop.foreign_name)
+        assert found is not None, resource
+
+
 async def test_a_namespace_is_created_with_its_first_pod_and_deleted_with_its_home_namespace(
-    reads_home: None, start: Start, clusters: pair.Clusters, user: str
+    policy: None, reads_home: None, start: Start
 ) -> None:
     shop = await start()
     await shop.pod("refused", hostNetwork=True)
@@ -239,8 +260,8 @@ async def test_a_namespace_is_created_with_its_first_pod_and_deleted_with_its_ho
     where = {"namespace": shop.foreign_name}
     quota = await shop.foreign.get("resourcequotas", name="farlet", **where)
     assert quota["spec"] == DEFAULTS["resourceQuota"]
-    policy = await shop.foreign.get("networking.k8s.io/v1/networkpolicies", name="farlet", **where)
-    assert policy["spec"] == DEFAULTS["networkPolicy"]
+    rules = await shop.foreign.get("networking.k8s.io/v1/networkpolicies", name="farlet", **where)
+    assert rules["spec"] == DEFAULTS["networkPolicy"]
     events = await shop.home.list("events", namespace=shop.name)
     waited = [event["reason"] for event in events if event["involvedObject"]["name"] == "web"]
     assert "ForeignForbidden" not in waited
@@ -263,7 +284,7 @@ async def test_a_namespace_is_created_with_its_first_pod_and_deleted_with_its_ho
 
 
 async def test_a_namespace_stays_and_is_reported_where_farlet_cannot_read_home_namespaces(
-    start: Start,
+    policy: None, start: Start
 ) -> None:
     shop = await start()
     await shop.pod("web")
@@ -279,7 +300,7 @@ async def test_a_namespace_stays_and_is_reported_where_farlet_cannot_read_home_n
 
 
 async def test_the_policy_allows_nothing_but_the_namespaces_of_farlet(
-    clusters: pair.Clusters, foreign: rest.Api, user: str
+    policy: None, clusters: pair.Clusters, foreign: rest.Api, user: str
 ) -> None:
     name = f"t-{secrets.token_hex(4)}"
     labels = {CREATED: "true", ENFORCE: "baseline"}

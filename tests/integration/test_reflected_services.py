@@ -75,15 +75,10 @@ async def permissions(env: Environment) -> AsyncIterator[None]:
     env.clusters.home.remove(*at_home)
 
 
-@pytest.fixture
-async def reflecting(permissions: None, env: Environment, start_farlet: StartFarlet) -> None:
-    """A farlet that reflects Services."""
-    await start_farlet(env.node, settings=SETTINGS)
-
-
 async def test_a_mirror_reaches_another_one_through_a_service_of_the_home_cluster(
-    reflecting: None, env: Environment
+    permissions: None, env: Environment, start_farlet: StartFarlet
 ) -> None:
+    await start_farlet(env.node, settings=SETTINGS)
     created = await _service(env, "web", selector={"app": "web"})
     await _service(env, "peers", selector={"app": "web"}, clusterIP="None")
     await _pod(env, "server", SERVER, app="web")
@@ -125,8 +120,9 @@ async def test_a_mirror_reaches_another_one_through_a_service_of_the_home_cluste
 
 @pytest.mark.refused("foreign")
 async def test_pods_wait_with_a_reason_without_the_role_in_the_foreign_namespace(
-    reflecting: None, env: Environment
+    permissions: None, env: Environment, start_farlet: StartFarlet
 ) -> None:
+    await start_farlet(env.node, settings=SETTINGS)
     namespace = env.workspace.foreign
     env.clusters.foreign.remove(*in_foreign(env))
     rule = {"apiGroups": [""], "resources": ["services"], "verbs": ["list"]}

@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 
 from clusters import errors, kubeconfig, pki, ports, rest
 from clusters import farlet as farlets
+from clusters import identity as identities
 from clusters.cluster import Cluster
 from clusters.identity import Identity
 from conftest import StartFarlet
@@ -196,6 +197,7 @@ async def test_the_home_api_server_s_client_certificate_is_accepted(
 ) -> None:
     """A ServiceAccount reads the CA from the ConfigMap; a node gets it in a file."""
     login = Identity.ACCOUNT.login(env.clusters.home, env.node)
+    identities.bind_as_shipped(env.clusters.home, env.node, namespace=env.workspace.home)
     port = await opened(home_login=login, settings={"client-ca-file": None})
     await _until(lambda: "client CA loaded" in port.farlet.log)
     assert await port.get(login=env.clusters.home.kubeconfig) == (200, "ok")

@@ -12,9 +12,14 @@ from typing import Any
 import pytest
 
 from clusters import cordons, images, kwok, rest, virtualnode
+from clusters import identity as identities
+from clusters import workspace as workspaces
+from clusters.identity import Identity
+from conftest import StartFarlet
 from faults import failures, manifests, proxy, writes
 from faults.environment import Environment
 from faults.fixtures import StartProxied
+from integration import realpods
 from integration.nodes import nodelog
 
 pytestmark = [pytest.mark.clusters, pytest.mark.takes(170)]
@@ -65,6 +70,39 @@ async def test_with_hold_pods_stay_and_the_node_gets_no_new_ones_during_an_outag
     assert seen(after.pods) == seen(before.pods)
     assert seen(after.mirrors) == seen(before.mirrors)
     assert env.runs(began) == {"always": 1, "never": 1}
+
+
+async def test_an_account_with_the_shipped_bindings_shows_an_outage_on_its_node(
+    env: Environment, start_farlet: StartFarlet, foreign_proxy: proxy.Proxy
+) -> None:
+    """In other tests an account has the ClusterRole for pods in all namespaces."""
+    login = Identity.ACCOUNT.login(env.clusters.home, env.node)
+    identities.bind_as_shipped(env.clusters.home, env.node, namespace=env.workspace.home)
+    for namespace, allowed in ((env.workspace.home, True), ("default", False)):
+        await workspaces.until_allowed(
+            env.home,
+            user=Identity.ACCOUNT.user(env.node),
+            namespace=namespace,
+            rule={"apiGroups": [""], "resources": ["pods"], "verbs": ["get"]},
+            allowed=allowed,
+        )
+    await start_farlet(
+        env.node,
+        home_login=login,
+        foreign_login=foreign_proxy.login(env.clusters.foreign.login(workspaces.USER)),
+        settings=settings("hold"),
+    )
+    await env.create(env.pod("one"))
+    await env.settled()
+    with outage(foreign_proxy, "refuses"):
+        await env.home.until(
+            "nodes", nodelog.says(nodelog.FOREIGN, "False"), name=env.node, seconds=NOTICED
+        )
+        event = await realpods.event(
+            env.home, env.node, namespace="default", reason="ForeignUnreachable"
+        )
+        assert event["involvedObject"]["kind"] == "Node"
+    await env.home.until("nodes", nodelog.well, name=env.node, seconds=NOTICED)
 
 
 async def test_a_farlet_that_starts_during_an_outage_keeps_its_node_unchanged(

@@ -1,11 +1,16 @@
 """What farlet registers, and with which settings it refuses to start."""
 
 import asyncio
+import secrets
+from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
+import yaml
 
 from clusters import farlet as farlets
 from clusters import rest
+from clusters import workspace as workspaces
 from clusters.identity import Identity
 from conftest import StartFarlet
 from faults import manifests
@@ -15,6 +20,7 @@ from integration.nodes import nodelog
 pytestmark = [pytest.mark.clusters, pytest.mark.core, pytest.mark.takes(60)]
 
 ENDS_SECONDS = 120.0
+RBAC = "rbac.authorization.k8s.io"
 
 
 @pytest.mark.both_identities
@@ -123,24 +129,50 @@ async def test_without_capacity_and_without_access_to_foreign_nodes_both_fixes_a
     assert await env.home.find("nodes", name=env.node) is None
 
 
+@pytest.fixture
+async def reads_nodes(env: Environment) -> AsyncIterator[Path]:
+    """A foreign user with the shipped ClusterRole for the capacity."""
+    name = f"{workspaces.USER}-{secrets.token_hex(3)}"
+    user = {"kind": "User", "name": name, "apiGroup": RBAC}
+    await workspaces.create_farlet_namespace(env.foreign)
+    role, binding = yaml.safe_load_all((workspaces.MANIFESTS / "capacity.yaml").read_text())
+    for made in (role, binding):
+        made["metadata"]["name"] = name
+    binding["roleRef"]["name"] = name
+    own = {
+        "apiVersion": f"{RBAC}/v1",
+        "kind": "RoleBinding",
+        "metadata": {"name": name, "namespace": workspaces.FARLET_NAMESPACE},
+        "roleRef": {"apiGroup": RBAC, "kind": "Role", "name": workspaces.ROLE},
+    }
+    objects = [role, {**binding, "subjects": [user]}, {**own, "subjects": [user]}]
+    env.clusters.foreign.apply(*objects)
+    for rule, namespace in (
+        ({"apiGroups": [""], "resources": ["nodes"], "verbs": ["list"]}, ""),
+        (
+            {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get"]},
+            workspaces.FARLET_NAMESPACE,
+        ),
+    ):
+        await workspaces.until_allowed(env.foreign, user=name, namespace=namespace, rule=rule)
+    yield env.clusters.foreign.login(name)
+    env.clusters.foreign.remove(*objects)
+
+
 async def test_capacity_is_the_sum_over_foreign_nodes_and_follows_them(
-    env: Environment, start_farlet: StartFarlet
+    env: Environment, start_farlet: StartFarlet, reads_nodes: Path
 ) -> None:
-    await start_farlet(
-        env.node,
-        settings={"capacity": None},
-        foreign_login=env.clusters.foreign.kubeconfig,
-    )
-    first, second = await env.foreign.list("nodes")
-    both = amounts(first, "pods") + amounts(second, "pods")
-    await env.home.until("nodes", holding(both), name=env.node)
+    await start_farlet(env.node, settings={"capacity": None}, foreign_login=reads_nodes)
+    first, *others = await env.foreign.list("nodes")
+    without_first = sum(amounts(one, "pods") for one in others)
+    await env.home.until("nodes", holding(amounts(first, "pods") + without_first), name=env.node)
     name = first["metadata"]["name"]
     env.clusters.foreign.kubectl("cordon", name)
     try:
-        await env.home.until("nodes", holding(amounts(second, "pods")), name=env.node)
+        await env.home.until("nodes", holding(without_first), name=env.node)
     finally:
         env.clusters.foreign.kubectl("uncordon", name)
-    await env.home.until("nodes", holding(both), name=env.node)
+    await env.home.until("nodes", holding(amounts(first, "pods") + without_first), name=env.node)
 
 
 def amounts(node: rest.Object, resource: str) -> int:
