@@ -25,7 +25,7 @@ QUICKLY := -n $(shell expr 2 \* $$(getconf _NPROCESSORS_ONLN)) --dist loadfile
 # The next run, the other workers and programs that tests start read what one of them has compiled.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo run unit test test-rest test-all check generate docs bench profile streams paths soak skew conformance clusters prepare base-images image build-installer release-dry-run audit format clean
+.PHONY: help demo run unit test test-rest test-all check generate docs bench profile streams paths soak skew conformance permissions clusters prepare base-images image build-installer release-dry-run audit format clean
 
 help: ## Show this list
 	@grep -Eh '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
@@ -102,6 +102,9 @@ skew: $(STAMP) ## Home and foreign clusters of Kubernetes 1.34 to 1.37, in four 
 
 conformance: prepare ## Kubernetes' own NodeConformance tests through the virtual node (ARGS=--fast: 200 of 247)
 	@$(IN) $(BIN)/python -m conformance $(ARGS)
+
+permissions: prepare ## Each rule of the shipped Roles removed: the test that it names must fail (ARGS="--only pods")
+	@$(IN) $(BIN)/python -m permissions $(ARGS)
 
 clusters: prepare ## Start both clusters and leave them up until Ctrl-C
 	@$(IN) $(BIN)/python -m clusters up
