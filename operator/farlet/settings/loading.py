@@ -17,6 +17,7 @@ from typing import Any, TypeVar, cast
 import yaml
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
 from farlet.errors import UsageError
@@ -68,7 +69,7 @@ def load(kind: type[AnySettings], flags: Mapping[str, object]) -> AnySettings:
         return kind(**cast("dict[str, Any]", flags))
     except ValidationError as err:
         complaints = (
-            _complaint(kind, e["loc"], type_=e["type"], message=e["msg"], given=e["input"])
+            _complaint(kind, e["loc"], type_=e["type"], message=_message(e), given=e["input"])
             for e in err.errors(include_url=False)
             # A default that depends on an invalid setting: the error for that one is enough.
             if e["type"] != "default_factory_not_called"
@@ -175,6 +176,26 @@ def _mapping(path: Path) -> dict[object, object]:
     return content
 
 
+_EXPECTED = {
+    "bool_parsing": "is not valid; expected true or false",
+    "bool_type": "is not valid; expected true or false",
+    "int_parsing": "is not a whole number",
+    "int_from_float": "is not a whole number",
+    "greater_than_equal": "is too small; expected at least {ge}",
+    "less_than_equal": "is too large; expected at most {le}",
+}
+"""By type of error, in place of pydantic's words."""
+
+
+def _message(error: ErrorDetails) -> str:
+    type_, text, given = error["type"], error["msg"], error["input"]
+    if type_ == "value_error":  # of our own checks, which name the value
+        return text.removeprefix("Value error, ")
+    if type_ in _EXPECTED:
+        return f"{given!r} {_EXPECTED[type_].format(**error.get('ctx', {}))}"
+    return f"{given!r}: {text[:1].lower()}{text[1:]}"
+
+
 def _complaint(
     kind: type[BaseSettings],
     loc: tuple[int | str, ...],
@@ -183,9 +204,6 @@ def _complaint(
     message: str,
     given: object,
 ) -> str:
-    if type_ != "value_error":  # pydantic's own checks do not name the value
-        message = f"{given!r}: {message[:1].lower()}{message[1:]}"
-    message = message.removeprefix("Value error, ")
     if not loc:
         return message
     field = str(loc[0])

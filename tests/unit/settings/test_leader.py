@@ -98,5 +98,5 @@ def test_boolean_settings_take_the_usual_words(given: object, is_on: bool) -> No
 
 
 def test_a_boolean_setting_refuses_other_words() -> None:
-    with pytest.raises(errors.UsageError, match=r"'maybe': input should be a valid boolean"):
+    with pytest.raises(errors.UsageError, match="'maybe' is not valid; expected true or false"):
         loading.load(leader.LeaderSettings, {"leader_elect": "maybe"})

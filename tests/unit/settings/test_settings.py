@@ -157,12 +157,12 @@ def test_a_default_that_follows_from_a_wrong_setting_is_not_told_as_well(kubecon
         *(
             pytest.param("home_api_server_port", given, says, id=f"port {given!r}")
             for given, says in [
-                ("0", "greater than or equal to 1"),
-                ("65536", "less than or equal to 65535"),
-                ("-1", "greater than or equal to 1"),
-                ("https", "a valid integer"),
-                ("443.5", "a valid integer"),
-                ("", "a valid integer"),
+                ("0", "too small; expected at least 1"),
+                ("65536", "too large; expected at most 65535"),
+                ("-1", "too small; expected at least 1"),
+                ("https", "is not a whole number"),
+                ("443.5", "is not a whole number"),
+                ("", "is not a whole number"),
                 (True, "not a number"),
             ]
         ),
@@ -226,7 +226,9 @@ def test_a_default_that_follows_from_a_wrong_setting_is_not_told_as_well(kubecon
         pytest.param("node_ip", "fe80::1%1", "zone ID", id="a node IP with a zone"),
         pytest.param("metrics_bind_address", "8080", "HOST:PORT", id="a port without colon"),
         pytest.param("metrics_bind_address", ":65536", "HOST:PORT", id="a port out of range"),
-        pytest.param("workers", "0", "greater than or equal to 1", id="no workers"),
+        pytest.param("workers", "0", "too small; expected at least 1", id="no workers"),
+        pytest.param("workers", "many", "'many' is not a whole number", id="workers in words"),
+        pytest.param("workers", "4.5", "'4.5' is not a whole number", id="half a worker"),
         pytest.param("home_kubeconfig", "/none", "cannot be read: No such", id="a missing file"),
         pytest.param("home_kubeconfig", "/", "cannot be read: Is a dir", id="a directory"),
         pytest.param("home_context", "", "is empty", id="an empty context"),
