@@ -21,6 +21,7 @@ from farlet.cli import workloads
 from farlet.constants import API_ACCESS_MOUNT, JSON, KUBE_ROOT_CA
 from farlet.errors import UsageError
 from farlet.k8s_types import NamespacedMeta, Pod, Volume
+from farlet.settings import yaml_files
 
 RESOLVED = "<resolved at run time>"
 
@@ -59,8 +60,9 @@ def read(text: str, *, source: str) -> Pod:
     """
     try:
         documents = [d for d in yaml.load_all(text, Loader=_Loader) if d is not None]
-    except yaml.YAMLError as err:
-        raise UsageError(f"{source} is not valid YAML or JSON: {err}") from err
+    except yaml_files.FAILURES as err:
+        fault = yaml_files.fault(err)
+        raise UsageError(f"{source} is not valid YAML or JSON: {fault}") from err
     if not documents:
         raise UsageError(f"{source} is empty; expected one Pod as YAML or JSON")
     if len(documents) > 1:

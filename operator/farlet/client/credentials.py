@@ -35,9 +35,9 @@ from farlet.client import (
     kubeconfig_errors,
     kubeconfig_files,
     tls_verification,
-    yaml_text,
 )
 from farlet.client.credential_sources import ClusterSource
+from farlet.settings import yaml_files
 
 CHECK_SECONDS = 10.0
 """The files of a login are checked no more often than this."""
@@ -52,7 +52,7 @@ BACKDATED = timedelta(minutes=10)
 """How far `notBefore` of a certificate may lie before its issue, for clocks that are behind:
 kube-controller-manager backdates by 5 minutes."""
 
-_UNLOADABLE = (*yaml_text.FAILURES, config.ConfigException, OSError, TypeError)
+_UNLOADABLE = (*yaml_files.FAILURES, config.ConfigException, OSError, TypeError)
 """What the library raises for files that it does not understand."""
 
 Name = Literal["home", "foreign"]

@@ -14,14 +14,13 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-import yaml
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
 from farlet.errors import UsageError
-from farlet.settings import values
+from farlet.settings import values, yaml_files
 
 ENV_PREFIX = "FARLET_"
 
@@ -166,9 +165,9 @@ class FileSource(PydanticBaseSettingsSource):
 
 def _mapping(path: Path) -> dict[object, object]:
     try:
-        content = yaml.safe_load(path.read_bytes())
-    except (yaml.YAMLError, UnicodeDecodeError) as err:
-        raise UsageError(f"{path} is not valid YAML: {' '.join(str(err).split())}") from err
+        content = yaml_files.load(path)
+    except ValueError as err:
+        raise UsageError(str(err)) from err
     if content is None:
         return {}
     if not isinstance(content, dict):

@@ -1,4 +1,5 @@
-"""Values that are a mapping in a YAML file: `--mirror-patch`, `--namespace-defaults`.
+"""YAML files of settings, and values that are a mapping in one: `--mirror-patch`,
+`--namespace-defaults`.
 
 In the file of `--config` the mapping can stand in place of the file.
 """
@@ -14,6 +15,16 @@ from pydantic_core import ErrorDetails
 
 from farlet.constants import RESERVED
 from farlet.settings import node_values, values
+
+FAILURES = (
+    yaml.YAMLError,
+    ValueError,
+    ArithmeticError,
+    LookupError,
+    AttributeError,
+    RecursionError,
+)
+"""What PyYAML raises for content that it does not understand."""
 
 
 class StrictModel(BaseModel):
@@ -54,6 +65,22 @@ Labels = Annotated[dict[str, str], BeforeValidator(labels)]
 Annotations = Annotated[dict[str, str], BeforeValidator(_annotations)]
 
 
+def load(path: Path) -> object:
+    """The document in a file. Raises `ValueError`."""
+    try:
+        return yaml.safe_load(path.read_bytes())
+    except FAILURES as err:
+        raise ValueError(f"{path} is not valid YAML: {fault(err)}") from None
+
+
+def fault(err: Exception) -> str:
+    """What is wrong with YAML, and in which line if PyYAML knows it."""
+    problem, mark = getattr(err, "problem", None), getattr(err, "problem_mark", None)
+    if problem and mark:
+        return f"{problem} (line {mark.line + 1})"
+    return " ".join(str(err).split())
+
+
 def read(value: object, model: type[M], *, what: str) -> M:
     """The mapping in the file of this path, or this mapping. Raises `ValueError`.
 
@@ -62,11 +89,7 @@ def read(value: object, model: type[M], *, what: str) -> M:
     where, given = "", value
     if isinstance(value, str | Path):
         path = values.file(value)
-        where = f"{path}: "
-        try:
-            given = yaml.safe_load(path.read_bytes())
-        except (yaml.YAMLError, UnicodeDecodeError) as err:
-            raise ValueError(f"{path} is not valid YAML: {' '.join(str(err).split())}") from None
+        where, given = f"{path}: ", load(path)
     if not isinstance(given, dict):
         raise ValueError(f"{where}expected a mapping with {', '.join(model.model_fields)}")
     try:

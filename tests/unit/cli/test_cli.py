@@ -86,7 +86,7 @@ def test_run_hands_over_the_settings(started: list[settings.Settings], kubeconfi
         pytest.param((), "--nodename (FARLET_NODENAME) is required", id="nothing given"),
         pytest.param(
             ("--home-api-server-port", "0"),
-            "--home-api-server-port (FARLET_HOME_API_SERVER_PORT): '0': input should be",
+            "(FARLET_HOME_API_SERVER_PORT): '0' is too small; expected at least 1",
             id="a port out of range",
         ),
         pytest.param(
@@ -222,6 +222,8 @@ def test_render_names_the_reason_of_a_refused_pod_and_exits_1() -> None:
         pytest.param(("-f", "/"), "", "-f): / cannot be read", id="a folder"),
         pytest.param(("-f", "-"), "", "standard input is empty", id="no input"),
         pytest.param(("-f", "-"), "a: [", "standard input is not valid YAML", id="no YAML"),
+        pytest.param(("-f", "-"), "a: b\nc: [", "(line 2)", id="the line of what is no YAML"),
+        pytest.param(("-f", "-"), "a: !!int x", "is not valid YAML", id="no integer"),
         pytest.param(("-f", "-"), "- a", "expected one Pod", id="a list"),
         pytest.param(("-f", "-"), "apiVersion: v1\nkind: Service\n", "Service", id="no Pod"),
         pytest.param(("-f", "-"), f"{POD}---{POD}", "2 documents", id="two Pods"),
