@@ -15,6 +15,7 @@ from typing import Protocol
 import structlog
 
 from farlet import errors
+from farlet.planning import api_refusals
 
 RETRY_SECONDS = 2.0
 
@@ -59,7 +60,10 @@ class NodeLease:
         """Why this process waits, while it does."""
 
     async def acquire(self) -> None:
-        """Wait until no other process renews the Lease. Raises only cancellation."""
+        """Wait until no other process renews the Lease.
+
+        Raises `StartError` if the credentials are those of another node.
+        """
         while True:
             try:
                 await self._lease.read()
@@ -68,6 +72,10 @@ class NodeLease:
                     return
                 problem = self._served_by_other()
             except (errors.ApiError, errors.Unreachable) as err:
+                if isinstance(err, errors.Forbidden):
+                    other = api_refusals.denied_to_other_node(err, node=self._node)
+                    if other is not None:
+                        raise errors.StartError(other) from err
                 problem = f"cannot read the Lease of the node: {err}"
             if problem != self.problem:
                 log.warning("waiting for the Lease of the node", err=problem)
@@ -99,6 +107,11 @@ class NodeLease:
         return not self._elected or held_by.startswith(f"{self._node}@")
 
     def _served_by_other(self) -> str:
+        if self._lease.held_by == self._node:  # as kubelets write it
+            return (
+                f"a kubelet renews the Lease of the node {self._node}, so it is a real machine or "
+                "belongs to another program. Set another --nodename"
+            )
         return (
             f"another farlet ({self._lease.held_by}) serves the node {self._node} and renews its "
             "Lease. Stop it, or run each farlet of this node with --leader-elect"

@@ -140,3 +140,41 @@ def test_a_home_api_server_that_does_not_answer_is_waited_for() -> None:
         assert waits.done()
 
     faketime.run(story())
+
+
+def test_a_kubelet_that_renews_the_lease_is_told_from_a_farlet() -> None:
+    async def story() -> None:
+        server = Server()
+        await process(server, "someone").renew()
+        server.edit(PATH, holderIdentity="far")
+        ours = process(server, LAPTOP)
+        waits = asyncio.create_task(ours.acquire())
+        await asyncio.sleep(1)
+        assert ours.problem == (
+            "a kubelet renews the Lease of the node far, so it is a real machine or belongs to "
+            "another program. Set another --nodename"
+        )
+        waits.cancel()
+
+    faketime.run(story())
+
+
+def test_the_certificate_of_another_node_ends_the_start() -> None:
+    async def story() -> None:
+        server = Server()
+        line = Line(server)
+        line.refuses = errors.Forbidden(
+            cluster="home",
+            request="GET",
+            code=403,
+            status_reason="Forbidden",
+            message='leases "far" is forbidden: User "system:node:near" cannot get resource',
+        )
+        lease = leases.Lease(
+            line, ObjectKey("kube-node-lease", "far"), holder=LAPTOP, duration=40, patience=5.0
+        )
+        async with asyncio.timeout(60):
+            with pytest.raises(errors.StartError, match="set FARLET_NODENAME=near"):
+                await node_lease.NodeLease(lease, node="far", elected=False).acquire()
+
+    faketime.run(story())
