@@ -152,8 +152,8 @@ def credentials_rejected(cluster: str, message: str) -> str:
     """What is wrong, and what to do, where an API server answered 401 with this message."""
     return (
         f"the {cluster} API server does not accept farlet's credentials (401 {message}): they have "
-        "expired or were revoked. Put a kubeconfig with new ones into the Secret "
-        f"farlet-NODE-{cluster} (docs/how-to/renew-credentials.md)"
+        "expired or were revoked. Run farlet connect again, or put a kubeconfig with new ones into "
+        f"the Secret farlet-NODE-{cluster} (docs/how-to/renew-credentials.md)"
     )
 
 

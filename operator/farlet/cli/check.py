@@ -190,6 +190,8 @@ async def _api(cluster: Cluster, opened: contextlib.AsyncExitStack) -> Finding:
             version = await cluster.server_version()
     except errors.StartError as err:
         return Finding(what, Outcome.FAILED, str(err), f"check {flags}")
+    except errors.Unauthorized as err:
+        return Finding(what, Outcome.FAILED, str(err), err.advice)
     except (errors.FarletError, TimeoutError) as err:
         hint = f"check {flags}, and the network to that API server"
         seen = str(err) or f"no answer within {ANSWER_SECONDS:g} s"

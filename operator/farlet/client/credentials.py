@@ -294,10 +294,10 @@ def _unloadable(
         cause = str(err)
     else:
         cause = kubeconfig_errors.cause(read, source.kubeconfig, source.context, err)
-    return errors.StartError(
-        f"cannot load the configuration of the {name} cluster: {cause}. "
-        f"Set --{name}-kubeconfig to a valid kubeconfig"
-    )
+    fix = f"Set --{name}-kubeconfig to a valid kubeconfig"
+    if source.context is not None and kubeconfig_errors.NO_CONTEXT in cause:
+        fix = f"Set --{name}-context to one that exists"
+    return errors.StartError(f"cannot load the configuration of the {name} cluster: {cause}. {fix}")
 
 
 def _environment_proxy(server: str) -> str | None:

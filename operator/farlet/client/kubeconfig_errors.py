@@ -15,6 +15,8 @@ from farlet.client import connection_errors, kubeconfig_files
 from farlet.client.kubeconfig_files import File
 from farlet.constants import JSON
 
+NO_CONTEXT = " has no context "
+
 
 def cause(files: Sequence[File], kubeconfig: str, context: str | None, err: Exception) -> str:
     """What is wrong, in one sentence without a full stop.
@@ -35,7 +37,7 @@ def _reference(files: Sequence[File], where: str, context: str | None) -> str | 
     if not isinstance(chosen, str):
         return f"the current-context of {where} is not a text; {known}"
     if chosen not in contexts:
-        return f"{where} has no context {redaction.value(chosen)}; {known}"
+        return f"{where}{NO_CONTEXT}{redaction.value(chosen)}; {known}"
     for kind in ("cluster", "user"):
         name = contexts[chosen].get(kind)
         if isinstance(name, str) and name and name not in _contents(files, f"{kind}s", kind):

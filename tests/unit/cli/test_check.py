@@ -245,7 +245,8 @@ async def test_home_as_foreign_cluster_is_found_by_the_token(
         env.review = {"authenticated": authenticated, "user": {"username": user}}
         found = await env.findings()
     assert (found[FOREIGN].outcome is Outcome.FAILED) is same
-    assert ("the foreign cluster is the home cluster" in found[FOREIGN].seen) is same
+    assert ("the foreign cluster is the home cluster" in found[FOREIGN].hint) is same
+    assert ("Set --foreign-kubeconfig" in found[FOREIGN].hint) is same
     assert "first" not in found[FOREIGN].seen.split()
 
 
@@ -255,7 +256,7 @@ async def test_home_as_foreign_cluster_is_found_by_server_and_ca(tmp_path: Path)
         shutil.copy(env.flags["home_kubeconfig"], copied)
         found = await env.findings(foreign_kubeconfig=str(copied))
     assert found[FOREIGN].outcome is Outcome.FAILED
-    assert "the same CA" in found[FOREIGN].seen
+    assert "the same CA" in found[FOREIGN].hint
 
 
 async def test_an_address_that_only_pods_may_reach_is_a_warning(tmp_path: Path) -> None:

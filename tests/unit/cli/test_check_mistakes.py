@@ -95,6 +95,12 @@ MISTAKES = {
             "foreign /apis/authentication.k8s.io/v1/selfsubjectreviews": (401, "Unauthorized")
         },
     ),
+    "a foreign token that is not accepted": Mistake(
+        "foreign API server",
+        "Run farlet connect again, or put a kubeconfig with new ones into the Secret "
+        "farlet-NODE-foreign",
+        refused={"foreign /version": (401, "Unauthorized")},
+    ),
     "no Role in the foreign system namespace": Mistake(
         "foreign permissions",
         "kubectl apply -f manifests/foreign/farlet-namespace.yaml",

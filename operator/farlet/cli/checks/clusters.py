@@ -26,7 +26,7 @@ async def findings(
         await same_cluster.refuse(home, foreign)
         return [await _identity(settings, ctx, home, foreign)]
     except errors.StartError as err:
-        return [Finding(WHAT, Outcome.FAILED, str(err), "see docs/recovery.md")]
+        return [Finding(WHAT, Outcome.FAILED, "farlet would not start", str(err))]
     except errors.FarletError as err:
         return [Finding(WHAT, Outcome.FAILED, str(err), "see the checks above; try again")]
 

@@ -134,9 +134,11 @@ async def test_a_kubeconfig_that_cannot_be_used_is_explained(
         path.write_text(content)
     with pytest.raises(errors.StartError) as raised:
         await credentials.load("foreign", ClusterSource(kubeconfig=str(path), context=context))
+    fix = "Set --foreign-kubeconfig to a valid kubeconfig"
+    if context == "nope":
+        fix = "Set --foreign-context to one that exists"
     assert str(raised.value) == (
-        f"cannot load the configuration of the foreign cluster: {cause}. Set --foreign-kubeconfig "
-        "to a valid kubeconfig"
+        f"cannot load the configuration of the foreign cluster: {cause}. {fix}"
     ).replace("FILE", str(path))
 
 
