@@ -349,7 +349,8 @@ async def _gateway(foreign: Cluster, pod: ObjectKey, own: Keys) -> Finding:
             try:
                 made = await tunnel.connect(forward.socket, own, _refused)
             except asyncssh.Error as err:
-                hint = "create both Secrets from one run of farlet gateway-keys (docs/gateway.md)"
+                create = "create both Secrets from one run of farlet gateway-keys (docs/gateway.md)"
+                hint = api_refusals.by_manifest(create, system=pod.namespace)
                 return Finding(what, Outcome.FAILED, tunnel.failure(err), hint)
             except OSError as err:
                 seen = forward.kubelet_error or tunnel.failure(err)

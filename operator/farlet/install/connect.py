@@ -13,7 +13,7 @@ from collections.abc import Callable
 from farlet import errors, names, retrying
 from farlet.client import kinds, resources, reviews
 from farlet.client.api_client import ApiClient
-from farlet.constants import HOME_CLUSTER, JSON, TOKEN_BINDING
+from farlet.constants import HOME_CLUSTER, JSON, TOKEN_BINDING, Reason
 from farlet.gateway import keys
 from farlet.install import (
     approval,
@@ -214,10 +214,16 @@ class Connect:
         pods_of_node = owned_by(name)
         async with waiting.watching(self._home, HOME_SYSTEM, installed_manager.PODS, pods_of_node):
             if not await self._ends(waiting):
+                fix = ""
+                if Reason.FOREIGN_UNREACHABLE in str(waiting):
+                    fix = (
+                        "Set --foreign-server to an address at which pods of the home cluster "
+                        f"reach the foreign API server (now {self._server.url}). "
+                    )
                 raise errors.StartError(
                     f"the VirtualNode {HOME_SYSTEM}/{name} is not ready after {self._seconds:g} s: "
-                    f"{waiting}. See `{self._status_command}`, and `kubectl logs -n {HOME_SYSTEM} "
-                    "deployment/farlet-manager` in the home cluster"
+                    f"{waiting}. {fix}See `{self._status_command}`, and `kubectl logs -n "
+                    f"{HOME_SYSTEM} deployment/farlet-manager` in the home cluster"
                 )
         return f"pods of the node {name} run in the foreign cluster"
 

@@ -490,11 +490,22 @@ async def test_connect_stops_when_the_node_does_not_become_ready() -> None:
     assert said.endswith("Run the same command again: it continues where it stopped")
 
 
-def _report(home: MemoryCluster) -> None:
+async def test_a_foreign_server_that_pods_do_not_reach_is_named_with_its_flag() -> None:
+    pair = Pair()
+    pair.home.settle = lambda: _report(pair.home, "ForeignUnreachable")
+    with pytest.raises(errors.StartError) as caught:
+        await pair.connect(seconds=0.2)
+    assert (
+        "ForeignUnreachable: it is broken. Set --foreign-server to an address at which pods of the "
+        f"home cluster reach the foreign API server (now {SERVER.url}). See"
+    ) in str(caught.value)
+
+
+def _report(home: MemoryCluster, reason: str = "Broken") -> None:
     api_server(home)
     for (plural, _, _), obj in home.objects.items():
         if plural == "virtualnodes":
-            condition = {"type": "Ready", "status": "False", "reason": "Broken"}
+            condition = {"type": "Ready", "status": "False", "reason": reason}
             obj["status"] = {"conditions": [{**condition, "message": "it is broken"}]}
 
 
