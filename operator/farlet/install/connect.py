@@ -215,7 +215,7 @@ class Connect:
         async with waiting.watching(self._home, HOME_SYSTEM, installed_manager.PODS, pods_of_node):
             if not await self._ends(waiting):
                 fix = ""
-                if Reason.FOREIGN_UNREACHABLE in str(waiting):
+                if Reason.FOREIGN_UNREACHABLE in str(waiting) and "(401" not in str(waiting):
                     fix = (
                         "Set --foreign-server to an address at which pods of the home cluster "
                         f"reach the foreign API server (now {self._server.url}). "

@@ -222,7 +222,7 @@ def test_render_names_the_reason_of_a_refused_pod_and_exits_1() -> None:
         pytest.param(("-f", "/"), "", "-f): / cannot be read", id="a folder"),
         pytest.param(("-f", "-"), "", "standard input is empty", id="no input"),
         pytest.param(("-f", "-"), "a: [", "standard input is not valid YAML", id="no YAML"),
-        pytest.param(("-f", "-"), "a: b\nc: [", "(line 2)", id="the line of what is no YAML"),
+        pytest.param(("-f", "-"), "a: b\nc: [", "(line 2)", id="the line of malformed YAML"),
         pytest.param(("-f", "-"), "a: !!int x", "is not valid YAML", id="no integer"),
         pytest.param(("-f", "-"), "- a", "expected one Pod", id="a list"),
         pytest.param(("-f", "-"), "apiVersion: v1\nkind: Service\n", "Service", id="no Pod"),

@@ -249,7 +249,7 @@ LOOP = {"waiting": {"reason": "CrashLoopBackOff"}}
         ),
         pytest.param(
             _facts(_pod()),
-            ("pod        none\n", "the pod shows no reason: see farlet status"),
+            ("pod        none\n", "the pod shows no reason: see the Events of its Node"),
             id="no mirror, and no reason",
         ),
         pytest.param(

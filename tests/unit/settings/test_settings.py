@@ -281,7 +281,7 @@ def test_all_wrong_settings_are_told_at_once() -> None:
         pytest.param("config: x", "unknown setting", id="a file that names a file"),
         pytest.param("- a", "a YAML mapping", id="a list"),
         pytest.param("a: b\nc: [", "is not valid YAML: expected the node", id="no YAML"),
-        pytest.param("a: b\nc: [", "(line 2)", id="the line of what is no YAML"),
+        pytest.param("a: b\nc: [", "(line 2)", id="the line of malformed YAML"),
         pytest.param("a: 2026-13-01", "month must be in 1..12", id="a date that does not exist"),
         pytest.param(f"a: {'[' * 3000}", "recursion depth", id="many brackets"),
         pytest.param("a: !!bool x", "is not valid YAML", id="a tag with a wrong value"),

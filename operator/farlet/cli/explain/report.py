@@ -185,8 +185,8 @@ def _mirror(draft: _Draft, mirror: Pod | None) -> None:
         shown["pod"] = "none"
         if not advice and not isinstance(facts.pod, Absent):
             advice.append(
-                "farlet has not created the mirror, and the pod shows no reason: see farlet "
-                "status, and farlet's log"
+                "farlet has not created the mirror, and the pod shows no reason: see the Events of "
+                "its Node (kubectl describe node), farlet status, and farlet's log"
             )
         return
     status, metadata = mirror.get("status") or {}, mirror["metadata"]
