@@ -13,7 +13,7 @@ import os
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import click
 
@@ -34,7 +34,7 @@ from farlet.cli.checks.identity import User
 from farlet.cli.reading import printable
 from farlet.client import credential_sources, resources
 from farlet.client.cluster import Cluster
-from farlet.constants import GATEWAY_SELECTOR, HOME_API_SERVICE, ObjectKey, Reason
+from farlet.constants import GATEWAY_SELECTOR, HOME_API_SERVICE, JSON, ObjectKey, Reason
 from farlet.context import (
     Context,
     Endpoint,
@@ -50,6 +50,7 @@ from farlet.homeapi.discovery import Discovery
 from farlet.homeapi.preflight import Unreachable, WrongCertificate
 from farlet.homeapi.supervisor import HomeAPISupervisor
 from farlet.k8s_types import PodPhase
+from farlet.manager import rollout
 from farlet.node.prerequisites import Prerequisites
 from farlet.planning import api_refusals
 from farlet.settings import Settings
@@ -332,8 +333,11 @@ async def _gateways(
         and "deletionTimestamp" not in pod["metadata"]
     ]
     if not running:
-        hint = f"kubectl describe deployment farlet-gateway --namespace {namespace}"
-        return [Finding("gateways", Outcome.FAILED, "no running pod", hint)]
+        hint = f"kubectl describe pods --namespace {namespace} --selector {GATEWAY_SELECTOR}"
+        found = rollout.pod_problems(cast("list[JSON]", pods))
+        problems = (f"{name}: {why}" for name, why in found.items())
+        seen = "; ".join(("no running pod", *problems))
+        return [Finding("gateways", Outcome.FAILED, seen, hint)]
     return [await _gateway(foreign, name, own) for name in running]
 
 

@@ -139,6 +139,14 @@ def _evicted(env: Environment) -> dict[str, str]:
     return _no_gateway(env)
 
 
+def _no_image(env: Environment) -> dict[str, str]:
+    waiting = {"reason": "ImagePullBackOff", "message": "Back-off pulling g:1"}
+    containers = [{"name": "gateway", "state": {"waiting": waiting}}]
+    pod = {**stage.pod("pending"), "status": {"phase": "Pending", "containerStatuses": containers}}
+    env.gateways.append(pod)
+    return _no_gateway(env)
+
+
 def _no_ready_pod_and_no_gateway(env: Environment) -> dict[str, str]:
     return {**_no_ready_pod(env), **_no_gateway(env)}
 
@@ -157,6 +165,9 @@ def _no_ready_pod_and_no_gateway(env: Environment) -> dict[str, str]:
         pytest.param(_no_keys, "gateway keys", "gateway-keys", id="no keys"),
         pytest.param(_no_gateway, "gateways", "manifests/foreign/gateway", id="no gateway"),
         pytest.param(_evicted, "gateways", "no running pod", id="none that runs"),
+        pytest.param(
+            _no_image, "gateways", "pending: ImagePullBackOff: Back-off pulling g:1", id="no image"
+        ),
         pytest.param(
             _no_ready_pod_and_no_gateway, ADDRESS, "no pod behind", id="no pod and no gateway"
         ),
