@@ -6,7 +6,7 @@ it was decided on, so that the executor needs no other facts. H is the home pod,
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 
@@ -14,7 +14,7 @@ from farlet.access import AccessStrategy, TokenSpec
 from farlet.constants import JSON, ObjectKey, Reason
 from farlet.forge.applied import Applied
 from farlet.forge.copies import Source
-from farlet.k8s_types import Container, NewPod, ObjectMeta, Pod
+from farlet.k8s_types import Container, NewObjectMeta, NewPod, ObjectMeta, Pod
 
 
 class Step(Enum):
@@ -80,6 +80,8 @@ class ProvideSecret:
     token_specs: tuple[TokenSpec, ...]
     existing: ObjectMeta | None
     """The Secret to patch; `None`: create it."""
+    wanted: Sequence[NewObjectMeta]
+    """The metadata that it shall have."""
     overdue: bool = False
     """The old token is past `WARN_AT` of its life."""
 

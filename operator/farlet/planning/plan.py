@@ -272,7 +272,7 @@ def _rejected(
     _, held = ephemeral.decide(s, action.home, action.mirror, ctx=ctx)
     due = _due(s, action.home, action.mirror, ctx=ctx)
     desired = _reflected(s, action.home, action.mirror, due, ctx=ctx)
-    return replace(_show(s, action.home, desired, (rejected, *held), ctx=ctx), retry=True)
+    return replace(_show(s, action.home, desired, (rejected, *held)), retry=True)
 
 
 def _overdue(failure: Failure) -> tuple[Reason, str] | None:
@@ -359,7 +359,7 @@ def _without_mirror(s: Snapshot, home: Pod, *, ctx: Context, taken: bool = False
     if s.last is not None:
         seen = status.reflect(home, s.last, ctx=ctx, now=s.now)
         if predicates.shows_more(home, seen):
-            return _write(s, home, seen, ctx=ctx)
+            return _write(s, home, seen)
     if not gone:
         return _confirm_mirror_gone(s)
     if mirrored and not predicates.runs_again(home, s.last):
@@ -372,7 +372,7 @@ def _without_mirror(s: Snapshot, home: Pod, *, ctx: Context, taken: bool = False
 def _lost(s: Snapshot, home: Pod, *, ctx: Context) -> Decision:
     """H does not run again."""
     desired = status.lost(home, last=s.last, ctx=ctx, now=s.now)
-    return _write(s, home, desired, Reason.MIRROR_LOST, ctx=ctx)
+    return _write(s, home, desired, Reason.MIRROR_LOST)
 
 
 def _is_overdue(s: Snapshot, home: Pod, mirror: Pod | Missing) -> bool:
@@ -383,7 +383,7 @@ def _is_overdue(s: Snapshot, home: Pod, mirror: Pod | Missing) -> bool:
 def _exceeded(s: Snapshot, home: Pod, mirror: Pod | None, *, ctx: Context) -> Decision:
     """The active deadline of H has passed, and no foreign kubelet ends it."""
     desired = status.exceeded(home, mirror, ctx=ctx, now=s.now)
-    return _write(s, home, desired, Reason.DEADLINE_EXCEEDED, ctx=ctx)
+    return _write(s, home, desired, Reason.DEADLINE_EXCEEDED)
 
 
 def _certainly_gone(s: Snapshot, home: Pod) -> bool:
@@ -426,7 +426,7 @@ def _deleted(s: Snapshot, home: Pod, *, ctx: Context, gone: bool) -> Decision:
     if not gone:
         return _confirm_mirror_gone(s)
     # Also of a pod that never started: controllers count a deleted pod once it is Failed.
-    written = _write(s, home, status.ended(home, s.last, ctx=ctx, now=s.now), ctx=ctx)
+    written = _write(s, home, status.ended(home, s.last, ctx=ctx, now=s.now))
     if written.action is not None:
         return written
     return NOTHING if held else Decision(DeleteHome(home))
@@ -625,7 +625,7 @@ def _with_mirror(
         reclaim = ReclaimMirror(
             home, mirror, {constants.VIRTUAL_NODE_ID: ctx.virtual_node_id}, whose
         )
-        if not wishes.in_vain(reclaim, mirror["metadata"], s.answered, ctx=ctx):
+        if not wishes.in_vain(reclaim, mirror["metadata"], s.answered):
             return Decision(reclaim)
     if is_deleting(home) and predicates.grace_shorter(home, mirror):
         return Decision(DeleteMirror(mirror, home["metadata"].get("deletionGracePeriodSeconds")))
@@ -643,7 +643,7 @@ def _with_mirror(
     if any(one.rejected for one in held):
         # Before anything else: what a rejected container refers to must not leave home.
         due = _due(s, home, mirror, ctx=ctx)
-        rejected = _show(s, home, _reflected(s, home, mirror, due, ctx=ctx), held, ctx=ctx)
+        rejected = _show(s, home, _reflected(s, home, mirror, due, ctx=ctx), held)
         if rejected.action is not None:
             return rejected
     if not is_terminal(home) and (follow := _follow(s, home)) is not None:
@@ -664,14 +664,14 @@ def _with_mirror(
         wait = Wait(left)
     due = _due(s, home, mirror, ctx=ctx) if lives else changes.NOTHING_DUE
     desired = _reflected(s, home, mirror, due, ctx=ctx)
-    reflected = _show(s, home, desired, held, ctx=ctx)
+    reflected = _show(s, home, desired, held)
     if reflected.action is not None:
         return reflected
     observed = constants.OBSERVED in mirror["metadata"].get("finalizers", ())
     if observed and is_finished(mirror) and not predicates.shows_more(home, desired):
         # The home status shows how M ended.
         return Decision(ReleaseMirror(mirror))
-    if (change := _change(s, due, home, mirror, ctx=ctx)) is not None:
+    if (change := _change(s, due, home, mirror)) is not None:
         return change
     if add is not None:
         return Decision(add)
@@ -703,9 +703,7 @@ def _reflected(
     return status.reflect(home, mirror, ctx=ctx, now=s.now, resize=resize)
 
 
-def _change(
-    s: Snapshot, due: changes.Due, home: Pod, mirror: Pod, *, ctx: Context
-) -> Decision | None:
+def _change(s: Snapshot, due: changes.Due, home: Pod, mirror: Pod) -> Decision | None:
     """Bring changes of H to M, but for those that the foreign API server rejected for good.
 
     It comes last: the status never waits for a change that fails. It makes the foreign kubelet read
@@ -717,7 +715,7 @@ def _change(
             continue
         if write is due.update and s.secret_failed and metadata_files.contents(home):
             continue
-        if not wishes.in_vain(write, mirror["metadata"], s.answered, ctx=ctx):
+        if not wishes.in_vain(write, mirror["metadata"], s.answered):
             return Decision(write)
     return None
 
@@ -736,12 +734,10 @@ def _show(
     home: Pod,
     desired: status.DesiredStatus,
     held: tuple[ephemeral.Held, ...],
-    *,
-    ctx: Context,
 ) -> Decision:
     """Show the status of M, and why ephemeral containers are not in it."""
     desired, event = ephemeral.shown(home, desired, held)
-    return Decision(_patch(s, home, desired, event, ctx=ctx))
+    return Decision(_patch(s, home, desired, event))
 
 
 def _overdue_in(s: Snapshot, mirror: Pod) -> float:
@@ -764,7 +760,7 @@ def _evict(s: Snapshot, home: Pod, mirror: Pod, *, ctx: Context) -> Decision:
     """
     if not s.mirror_read:
         return _confirm_mirror_gone(s)
-    marked = _write(s, home, status.evicted(home, mirror, ctx=ctx, now=s.now), ctx=ctx)
+    marked = _write(s, home, status.evicted(home, mirror, ctx=ctx, now=s.now))
     return marked if marked.action is not None else Decision(EvictHome(home))
 
 
@@ -798,7 +794,7 @@ def _wait(
     desired = desired_status(
         home, reason=refused.reason, message=refused.message, ctx=ctx, now=s.now
     )
-    write = _patch(s, home, desired, (refused.reason, refused.message), ctx=ctx)
+    write = _patch(s, home, desired, (refused.reason, refused.message))
     return Decision(write, retry=retry)
 
 
@@ -807,11 +803,9 @@ def _write(
     home: Pod,
     desired: status.DesiredStatus,
     reason: Reason | None = None,
-    *,
-    ctx: Context,
 ) -> Decision:
     event = None if reason is None else (reason, str(desired.status.get("message", "")))
-    return Decision(_patch(s, home, desired, event, ctx=ctx))
+    return Decision(_patch(s, home, desired, event))
 
 
 def _patch(
@@ -819,15 +813,13 @@ def _patch(
     home: Pod,
     desired: status.DesiredStatus,
     event: tuple[Reason, str] | None,
-    *,
-    ctx: Context,
 ) -> PatchStatus | None:
     """The write that brings H there; `None` if there is none, or none that has an effect."""
     body = status.patch(home, desired)
     if body is None:
         return None
     write = PatchStatus(home, body, event)
-    return None if wishes.in_vain(write, home["metadata"], s.answered, ctx=ctx) else write
+    return None if wishes.in_vain(write, home["metadata"], s.answered) else write
 
 
 def _remove(mirror: Pod) -> Decision:

@@ -44,13 +44,14 @@ def decide(s: Snapshot, home: Pod, mirror: Pod, *, ctx: Context) -> Decision:
         required = strategy.objects(home, {}, ctx, owner)
         if not required:
             return NOTHING
+        wanted = [one["metadata"] for one in required]
         if secret is Missing.UNKNOWN:
             return Decision(note=_unwatched(s))
         if secret is Missing.ABSENT:
-            return Decision(ProvideSecret(home, mirror, strategy, token_specs, None))
+            return Decision(ProvideSecret(home, mirror, strategy, token_specs, None, wanted))
         if not predicates.owned_by(secret, uid(mirror)):
-            provide = ProvideSecret(home, mirror, strategy, token_specs, secret)
-            if not wishes.in_vain(provide, secret, s.answered, ctx=ctx):
+            provide = ProvideSecret(home, mirror, strategy, token_specs, secret, wanted)
+            if not wishes.in_vain(provide, secret, s.answered):
                 return Decision(provide)
     except Refused:
         # It was allowed when M was created. A running pod keeps its files and gets no new token.
@@ -58,11 +59,13 @@ def decide(s: Snapshot, home: Pod, mirror: Pod, *, ctx: Context) -> Decision:
     due = token_rotation.due(token_specs, mirror, delivered=s.delivered, uid=uid(home), now=s.now)
     if due.token_specs:
         return Decision(
-            ProvideSecret(home, mirror, strategy, due.token_specs, secret, overdue=due.overdue)
+            ProvideSecret(
+                home, mirror, strategy, due.token_specs, secret, wanted, overdue=due.overdue
+            )
         )
     if not predicates.holds(secret, required):
-        provide = ProvideSecret(home, mirror, strategy, (), secret)
-        if not wishes.in_vain(provide, secret, s.answered, ctx=ctx):
+        provide = ProvideSecret(home, mirror, strategy, (), secret, wanted)
+        if not wishes.in_vain(provide, secret, s.answered):
             return Decision(provide)
     wait = None if due.again_at is None else Wait(due.again_at - s.now)
     return Decision(wait, note=_files_too_large(secret, required))

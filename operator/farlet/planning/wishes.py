@@ -16,9 +16,7 @@ from collections.abc import Set
 import orjson
 
 from farlet.constants import JSON
-from farlet.context import Context
 from farlet.k8s_types import ObjectMeta
-from farlet.planning import predicates
 from farlet.planning.actions import (
     PatchStatus,
     ProvideSecret,
@@ -34,20 +32,22 @@ Wish = PatchStatus | ReclaimMirror | ProvideSecret | UpdateMirror | ResizeMirror
 _DIGEST_BYTES = 12
 
 
-def answered(wish: Wish, answer: ObjectMeta, *, ctx: Context) -> Answered:
+def answered(wish: Wish, answer: ObjectMeta) -> Answered:
     """What to remember of a write and its answer."""
-    return Answered(_digest(wish, ctx), answer.get("resourceVersion", ""))
+    return Answered(_digest(wish), answer.get("resourceVersion", ""))
 
 
-def in_vain(wish: Wish, target: ObjectMeta, known: Set[Answered], *, ctx: Context) -> bool:
+def in_vain(wish: Wish, target: ObjectMeta, known: Set[Answered]) -> bool:
     """The API server has accepted this write, and its answer was `target` as it still is.
 
     `known`: the accepted writes (`Snapshot.answered`).
     """
-    return bool(known) and answered(wish, target, ctx=ctx) in known
+    version = target.get("resourceVersion", "")
+    accepted = {one.wish for one in known if one.version == version}
+    return bool(accepted) and _digest(wish) in accepted
 
 
-def _digest(wish: Wish, ctx: Context) -> bytes:
+def _digest(wish: Wish) -> bytes:
     """Equal for two writes that ask for the same, whenever they are sent."""
     asked: object
     match wish:
@@ -58,9 +58,7 @@ def _digest(wish: Wish, ctx: Context) -> bytes:
         case UpdateMirror() | ResizeMirror():
             asked = wish.wanted
         case ProvideSecret():
-            owner = predicates.reference(wish.mirror)
-            objects = wish.strategy.objects(wish.home, {}, ctx, owner)
-            asked = [one["metadata"] for one in objects]
+            asked = wish.wanted
     text = orjson.dumps([type(wish).__name__, asked], option=orjson.OPT_SORT_KEYS)
     return hashlib.blake2b(text, digest_size=_DIGEST_BYTES).digest()
 

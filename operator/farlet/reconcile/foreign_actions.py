@@ -112,7 +112,7 @@ class ForeignActions:
             if written is None:
                 return
             if self._store.home.uid(key_of(home)) == uid:  # it still exists
-                self._times.wrote(uid, action, written["metadata"], ctx=self._ctx())
+                self._times.wrote(uid, action, written["metadata"])
         times = token_rotation.record(mirror, granted)
         if times is not None:
             # This records the times, and makes the foreign kubelet read the Secret at once.
@@ -271,7 +271,7 @@ class ForeignActions:
                 "annotations": dict(action.annotations),
             },
         )
-        self._times.wrote(predicates.uid(action.home), action, answer["metadata"], ctx=self._ctx())
+        self._times.wrote(predicates.uid(action.home), action, answer["metadata"])
         if constants.VIRTUAL_NODE_ID in answer["metadata"].get("labels", {}):
             self._keep(answer, state)
             log.warning("mirror label restored", mirror=str(key_of(action.mirror)), uid=uid)
@@ -351,7 +351,7 @@ class ForeignActions:
         self._store.put_mirror(answer)
         uid = predicates.uid(action.home)
         if self._store.home.uid(key_of(action.home)) == uid:  # it still exists
-            self._times.wrote(uid, action, answer["metadata"], ctx=self._ctx())
+            self._times.wrote(uid, action, answer["metadata"])
         log.debug("mirror changed", mirror=str(key_of(action.mirror)))
 
     def _rejected(

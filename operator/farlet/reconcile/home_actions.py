@@ -77,7 +77,7 @@ class HomeActions:
         exists = self._store.home.uid(key) == uid
         if exists:
             self._times.status_written(uid)
-            self._times.wrote(uid, action, answer["metadata"], ctx=self._ctx())
+            self._times.wrote(uid, action, answer["metadata"])
         if action.event is not None:
             reason, message = action.event
             if exists:

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from farlet import retrying
 from farlet.access import Token
 from farlet.constants import ObjectKey
-from farlet.context import Context
 from farlet.forge.conditions import Rejection
 from farlet.k8s_types import ObjectMeta, Pod
 from farlet.planning import changes, wishes
@@ -157,12 +156,12 @@ class PodTimes:
         count, at = self._statuses.get(uid, (0.0, 0.0))
         return max(0.0, count - (time.monotonic() - at) / STATUS_SECONDS)
 
-    def wrote(self, uid: str, wish: Wish, answer: ObjectMeta, *, ctx: Context) -> None:
+    def wrote(self, uid: str, wish: Wish, answer: ObjectMeta) -> None:
         """A write for home pod `uid` was accepted; `answer` is the object as it is now."""
         if isinstance(wish, UpdateMirror | ResizeMirror):
             self._attempts.get(uid, {}).pop(type(wish), None)
         kinds = self._answered.setdefault(uid, {})
-        kinds[type(wish)] = wishes.answered(wish, answer, ctx=ctx)
+        kinds[type(wish)] = wishes.answered(wish, answer)
 
     def answered(self, uid: str) -> frozenset[Answered]:
         """The last accepted write of each kind for home pod `uid`."""

@@ -424,7 +424,7 @@ MUTATIONS = (
         (
             Replaced(
                 "decide",
-                "ProvideSecret(home, mirror, strategy, token_specs, None)",
+                "ProvideSecret(home, mirror, strategy, token_specs, None, wanted)",
                 by="None",
                 module=POD_SECRET,
             ),
@@ -623,7 +623,7 @@ MUTATIONS = (
         (
             Replaced(
                 "in_vain",
-                "answered(wish, target, ctx=ctx) in known",
+                "one.version == version",
                 by="True",
                 module=WISHES,
             ),
@@ -647,11 +647,7 @@ MUTATIONS = (
     ),
     Mutation(
         "ignores what changes in a pod that runs",
-        (
-            Skipped(
-                "_with_mirror", "(change := _change(s, due, home, mirror, ctx=ctx)) is not None"
-            ),
-        ),
+        (Skipped("_with_mirror", "(change := _change(s, due, home, mirror)) is not None"),),
         "a label that changed in a running pod travels",
         (_run("Always"), Step("change", ("a", "x"), 3.0)),
     ),

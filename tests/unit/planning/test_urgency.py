@@ -73,7 +73,7 @@ ACTIONS: dict[str, tuple[Action, Urgency]] = {
         START,
     ),
     "the Secret of a mirror": (
-        actions.ProvideSecret(HOME, MIRROR, STRATEGY, (), None),
+        actions.ProvideSecret(HOME, MIRROR, STRATEGY, (), None, ()),
         FINISH,
     ),
     "a new phase": (_status(HOME, phase="Running"), FINISH),

@@ -227,7 +227,7 @@ ROWS = (
         _snapshot(
             _labelled(_OLD),
             _STANDS,
-            answered=frozenset({answered(_UPDATE, _STANDS["metadata"], ctx=CONTEXT)}),
+            answered=frozenset({answered(_UPDATE, _STANDS["metadata"])}),
         ),
         NOTHING,
     ),

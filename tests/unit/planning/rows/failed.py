@@ -39,7 +39,7 @@ def _after(given: Snapshot, step: Step, err: FarletError) -> Snapshot:
 
 def _unrefreshed(err: FarletError, *, overdue: bool, step: Step = Step.TOKEN) -> Snapshot:
     secret = ProvideSecret(
-        _READER, mirror(access_mode="home"), STRATEGIES["home"], (), None, overdue=overdue
+        _READER, mirror(access_mode="home"), STRATEGIES["home"], (), None, (), overdue=overdue
     )
     given = snapshot(_READER, mirror(access_mode="home"))
     return dataclasses.replace(given, failure=Failure(secret, step, err))

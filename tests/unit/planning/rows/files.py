@@ -60,7 +60,7 @@ def _without_effect(pod: Pod) -> Snapshot:
     given = snapshot(pod, mirror(), secret=secret_now)
     action = plan.decide(given, ctx=CONTEXT).action
     assert isinstance(action, ProvideSecret)
-    answered = frozenset({wishes.answered(action, secret_now, ctx=CONTEXT)})
+    answered = frozenset({wishes.answered(action, secret_now)})
     return dataclasses.replace(given, answered=answered)
 
 

@@ -41,7 +41,7 @@ def _after(given: Snapshot, *, version: str = "7") -> Snapshot:
     action = plan.decide(given, ctx=CONTEXT).action
     assert isinstance(action, PatchStatus | ReclaimMirror | ProvideSecret)
     answer = cast("ObjectMeta", {"resourceVersion": version})
-    known = frozenset({wishes.answered(action, answer, ctx=CONTEXT)})
+    known = frozenset({wishes.answered(action, answer)})
     return dataclasses.replace(given, answered=known)
 
 
