@@ -185,8 +185,11 @@ class Cluster(ApiClient):
             data = b"" if body is None else orjson.dumps(body)
             write = write_guard.Body(data, content_type, guard=self._guard)
         info = _request_info(self._name, method, path)
-        answer = await self._request(info, method, path, body=write, accept=accept)
-        return self._read(info, *answer)
+        with self._errors_of(info):
+            raw = await self._request(info, method, path, body=write, accept=accept)
+            answer = decode.read(info, *raw)
+        self.problem = None
+        return answer
 
     async def call_unqueued(
         self, method: str, path: str, *, body: object = None, seconds: float
@@ -201,8 +204,10 @@ class Cluster(ApiClient):
         info = _request_info(self._name, method, path)
         with self._errors_of(info):
             async with asyncio.timeout(seconds):
-                answer = await self._request(info, method, path, body=write, slots=nullcontext())
-        return self._read(info, *answer)
+                raw = await self._request(info, method, path, body=write, slots=nullcontext())
+            answer = decode.read(info, *raw)
+        self.problem = None
+        return answer
 
     async def call_aggregated(self, path: str) -> tuple[int, bytes]:
         """Status and body of a GET that the API server passes on to another server.
@@ -211,7 +216,8 @@ class Cluster(ApiClient):
         server, which answers 404 and 503 as plain text then. Raises `Unreachable`.
         """
         info = _request_info(self._name, "GET", path)
-        code, raw, _ = await self._request(info, "GET", path, most=MAX_AGGREGATED_BYTES)
+        with self._errors_of(info):
+            code, raw, _ = await self._request(info, "GET", path, most=MAX_AGGREGATED_BYTES)
         if code != 401:  # which either of the two servers may have answered
             self.problem = None
         return code, raw
@@ -231,15 +237,15 @@ class Cluster(ApiClient):
         for attempt in (1, 2):
             async with slots or self._slots:
                 login = await self.login()
-                with self._errors_of(info):
-                    code, raw, retry_after = await self._send(
-                        login,
-                        method,
-                        path,
-                        body=body,
-                        headers=headers_of(login, accept),
-                        most=most,
-                    )
+                code, raw, retry_after = await self._send(
+                    info,
+                    login,
+                    method,
+                    path,
+                    body=body,
+                    headers=headers_of(login, accept),
+                    most=most,
+                )
             if code == 401 and attempt == 1 and await self._sessions.refused(login):
                 continue
             return code, raw, retry_after
@@ -247,6 +253,7 @@ class Cluster(ApiClient):
 
     async def _send(
         self,
+        info: decode.RequestInfo,
         login: credentials.Login,
         method: str,
         path: str,
@@ -269,7 +276,7 @@ class Cluster(ApiClient):
                 timeout=_TIMEOUT,
                 allow_redirects=False,
             ) as response:
-                raw = await _body(response, _request_info(self._name, method, path), most)
+                raw = await _body(response, info, most)
                 code = response.status
                 return code, raw, response.headers.get("Retry-After")
         finally:
@@ -353,14 +360,6 @@ class Cluster(ApiClient):
             )
             return exchange
         raise AssertionError("the loop returns or raises")
-
-    def _read(
-        self, info: decode.RequestInfo, code: int, raw: bytes, retry_after: str | None
-    ) -> JSON:
-        with self._errors_of(info):
-            answer = decode.read(info, code, raw, retry_after)
-        self.problem = None
-        return answer
 
     @contextmanager
     def _errors_of(self, info: decode.RequestInfo) -> Iterator[None]:
