@@ -91,8 +91,7 @@ class Mirrors:
 
     def _removed(self, pod: Pod, sign: Sign) -> None:
         key, uid = key_of(pod), pod["metadata"].get("uid", "")
-        known = self._store.mirrors.get(key)
-        if known is None or known["metadata"].get("uid") != uid:
+        if self._store.mirrors.uid(key) != uid:
             self._store.depart(key, ObjectKey(self._home, key.name), pod, sign)
         self._ended(pod)
         self._wake(key, 0)

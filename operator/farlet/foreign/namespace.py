@@ -303,8 +303,11 @@ class ForeignNamespace:
         self._signs += 1
 
     def _mirror_ended(self, mirror: Pod) -> None:
-        home = self._shared.store.home.get(self.home_key(key_of(mirror)))
-        node = self._shared.ctx().virtual_node_id
+        pods, key = self._shared.store.home, self.home_key(key_of(mirror))
+        note = pods.note(key)
+        if note is None or note.deleting:
+            return  # as most of them: the home pod need not be read
+        home, node = pods.get(key), self._shared.ctx().virtual_node_id
         if home is not None and predicates.wants(home, mirror, virtual_node_id=node):
             self.doubt_anchor()
 
