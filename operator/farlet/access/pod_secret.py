@@ -43,7 +43,7 @@ def build(
             f"namespace {home['namespace']} is not offloaded to the foreign cluster any more",
         )
     marks = {HOME_NAMESPACE: home["namespace"], HOME_NAME: home["name"], HOME_UID: home["uid"]}
-    if metadata_files.is_too_large(files):
+    if files and metadata_files.is_too_large(files):
         files = {}
     if files:
         marks[METADATA_FILES] = metadata_files.digest(files)

@@ -9,6 +9,7 @@ what is known of it is in doubt.
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple, Required, cast
 
 import orjson
@@ -68,13 +69,13 @@ def read(shape: type | None, obj: object) -> Read:
         return Read(obj, None)
     if _is_too_deep(obj):
         return Read(obj, "it is nested too deeply")
-    adapter = _adapter(shape)
+    validate = _validator(shape)
     try:
-        adapter.validate_python(obj, strict=True)
+        validate(obj)
     except pydantic.ValidationError:
         try:
             cleaned = cast("dict[str, Any]", _without_nulls(obj))
-            adapter.validate_python(cleaned, strict=True)
+            validate(cleaned)
         except pydantic.ValidationError as err:
             first = err.errors(include_input=False, include_url=False, include_context=False)[0]
             where = ".".join(map(str, first["loc"]))
@@ -116,8 +117,8 @@ def _is_too_deep(obj: object) -> bool:
 
 
 @functools.cache
-def _adapter(shape: type) -> pydantic.TypeAdapter[Any]:
-    return pydantic.TypeAdapter(shape)
+def _validator(shape: type) -> Callable[[object], object]:
+    return functools.partial(pydantic.TypeAdapter(shape).validator.validate_python, strict=True)
 
 
 def _without_nulls(value: object) -> object:

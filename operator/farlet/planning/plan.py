@@ -16,7 +16,6 @@ the snapshot.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -137,7 +136,8 @@ def decide(s: Snapshot, *, ctx: Context) -> Decision:
         decision = _paced(s, decision.action, retry=decision.retry)
     decision = _until_deadline(s, decision)
     if decision.note is None and (decision.action is None or isinstance(decision.action, Wait)):
-        return dataclasses.replace(decision, note=_unknown_annotation(s.home))
+        note = _unknown_annotation(s.home)
+        return decision if note is None else replace(decision, note=note)
     return decision
 
 

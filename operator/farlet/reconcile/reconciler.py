@@ -73,12 +73,12 @@ def urgency_of(store: Store, ctx: Callable[[], Context]) -> Callable[[ObjectKey]
                 mirror_phase=None,
                 deleting=home is not None and home.deleting,
             )
-        secret = ObjectKey(foreign, secret_name(store.home.uid(key) or ""))
         return urgency.of_pod(
             home_phase=home.phase,
             mirror_phase=mirror.phase,
             deleting=home.deleting or mirror.deleting,
-            secret_missing=mirror.tokens is not None and secret not in store.secrets,
+            secret_missing=mirror.tokens is not None
+            and ObjectKey(foreign, secret_name(store.home.uid(key) or "")) not in store.secrets,
         )
 
     return of
