@@ -155,12 +155,11 @@ def read(mirror: Pod) -> Applied | None:
         return None
     try:
         content = orjson.loads(found)
+        digests: dict[str, str] = content["digests"]
+        labels, annotations = tuple(content["labels"]), tuple(content["annotations"])
+        "".join((*digests.values(), *labels, *annotations))  # raises unless all of them are text
         return Applied(
-            home=_count(content["home"]),
-            mirror=_count(content["mirror"]),
-            digests={_text(key): _text(value) for key, value in content["digests"].items()},
-            labels=tuple(map(_text, content["labels"])),
-            annotations=tuple(map(_text, content["annotations"])),
+            _count(content["home"]), _count(content["mirror"]), digests, labels, annotations
         )
     except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
         return None
@@ -204,12 +203,6 @@ def _own(found: Mapping[str, str] | None) -> dict[str, str]:
 def _digest(value: object) -> str:
     encoded = orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
     return hashlib.blake2b(encoded, digest_size=_DIGEST_BYTES).hexdigest()
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise TypeError
-    return value
 
 
 def _count(value: object) -> int:

@@ -81,12 +81,15 @@ def of(pod: Pod, group: Group) -> list[Container]:
 
 def unfinished_ephemeral(pod: Pod) -> list[Container]:
     """The ephemeral containers that run, or that never started."""
+    found = pod["spec"].get("ephemeralContainers")
+    if not found:
+        return []
     ended = {
         name
         for name, one in statuses(pod, EPHEMERAL).items()
         if (one.get("state") or {}).get("terminated")
     }
-    return [c for c in pod["spec"].get("ephemeralContainers") or () if c["name"] not in ended]
+    return [c for c in found if c["name"] not in ended]
 
 
 def statuses(pod: Pod, group: Group) -> dict[str, ContainerStatus]:
