@@ -186,7 +186,8 @@ class Server:
         _merge(after["metadata"], metadata, strategic=strategic)
         if status:
             _merge(after["status"], body.get("status", {}), strategic=strategic)
-            _check_states(before, after)
+            if where[0] == "pods":
+                _check_states(before, after)
             after["metadata"]["finalizers"] = kept.get("finalizers")
         else:
             for key in body.keys() - {"metadata", "status"}:
