@@ -87,6 +87,7 @@ handlers.register(
 async def start(**_: Any) -> None:
     """Start the engine before Kopf watches pods."""
     logs.configure(_hosted.settings.log_level, _hosted.settings.log_format)
+    asyncio.get_running_loop().set_exception_handler(_handle_loop_error)
     try:
         await asyncio.to_thread(_hosted.start)
     except asyncio.CancelledError:
@@ -95,6 +96,15 @@ async def start(**_: Any) -> None:
         raise
     if _hosted.failed is not None:
         raise kopf.PermanentError(_hosted.failed)
+
+
+def _handle_loop_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Handle an error of Kopf's loop that no task awaits.
+
+    Kopf sets the same future for each signal, which fails for a second Ctrl-C and changes nothing.
+    """
+    if not isinstance(context.get("exception"), asyncio.InvalidStateError):
+        loop.default_exception_handler(context)
 
 
 @kopf.on.cleanup()

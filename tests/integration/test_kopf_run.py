@@ -4,6 +4,7 @@ One pod per access mode, in real containers; all settings come from FARLET_* var
 """
 
 import asyncio
+import signal
 
 import pytest
 
@@ -51,6 +52,17 @@ async def test_a_pod_of_each_access_mode_runs_and_is_deleted_under_kopf_run(
         await home.until("pods", rest.gone, name=mode, namespace=workspace.home)
         await foreign.until("pods", rest.gone, name=mode, namespace=workspace.foreign)
     assert await process.stop() == 0
+
+
+async def test_a_second_ctrl_c_ends_kopf_run_without_a_traceback(
+    node: str, start_farlet: StartFarlet
+) -> None:
+    process = await start_farlet(node, way=farlet.Way.KOPF)
+    for _ in range(2):
+        process.process.signal(signal.SIGINT)
+        await asyncio.sleep(0.005)
+    assert await asyncio.to_thread(process.process.wait, seconds=120) == 0
+    assert "Traceback" not in process.log
 
 
 async def test_an_invalid_setting_ends_kopf_run_with_one_line_that_names_it(
