@@ -185,8 +185,11 @@ class StateReport:
     def _foreign(self, *, leads: bool) -> ForeignState:
         foreign, identity = self.health.foreign, self.identity()
         problem = self.health.foreign_problem() if leads else foreign.problem
+        node = self.health.node()
+        refusal = None if node is None else node.foreign_refusal
         return ForeignState(
             reachable=problem is None,
+            reason=None if problem is None or refusal is None else refusal.reason.value,
             problem=problem,
             server=_address(foreign.server) if foreign.logged_in else None,
             cluster=None if identity is None else identity.uid,

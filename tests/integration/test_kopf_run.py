@@ -76,4 +76,6 @@ async def test_an_invalid_setting_ends_kopf_run_with_one_line_that_names_it(
     )
     assert await asyncio.to_thread(process.process.wait, seconds=120) == 2
     (line,) = process.log.splitlines()
-    assert line.startswith("farlet: --home-api-server-port (FARLET_HOME_API_SERVER_PORT): 'lots' is not ")
+    assert line.startswith(
+        "farlet: --home-api-server-port (FARLET_HOME_API_SERVER_PORT): 'lots' is not "
+    )

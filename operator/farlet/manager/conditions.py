@@ -186,6 +186,10 @@ def _cannot_lead(pod: PodReport) -> str | None:
     return f"{pod.name} cannot lead: " + "; ".join(pod.state.problems.values())
 
 
+_REASONS = frozenset(Reason)
+"""API servers reject a condition whose reason is another text, and a pod reports it."""
+
+
 def _foreign(state: State | None) -> Condition:
     kind = ConditionType.FOREIGN_REACHABLE
     if state is None:
@@ -194,7 +198,9 @@ def _foreign(state: State | None) -> Condition:
         server = state.foreign.server or "the foreign API server"
         return Condition(kind, TRUE, "ForeignAPIServerReachable", f"{server} answers")
     problem = state.foreign.problem or "the foreign API server has not answered yet"
-    return Condition(kind, FALSE, Reason.FOREIGN_UNREACHABLE.value, problem)
+    reason = state.foreign.reason
+    known = reason if reason in _REASONS else Reason.FOREIGN_UNREACHABLE.value
+    return Condition(kind, FALSE, known, problem)
 
 
 def _home_api(state: State | None) -> Condition:

@@ -131,6 +131,11 @@ class VirtualNode:
             )
         return None
 
+    @property
+    def foreign_refusal(self) -> errors.Refused | None:
+        """Why the foreign API server does not serve farlet; `None` while it does."""
+        return self._reachability.problem
+
     def context_changed(self) -> None:
         self._changed.set()
 

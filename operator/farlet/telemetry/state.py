@@ -43,9 +43,13 @@ class HomeAPIState(_Shape):
 
 
 class ForeignState(_Shape):
-    """The foreign cluster. `cluster`: uid of farlet's system namespace, known to the leader."""
+    """The foreign cluster. `cluster`: uid of farlet's system namespace, known to the leader.
+
+    `reason`: that of the Node's condition `farlet.io/ForeignReachable`, while the leader has one.
+    """
 
     reachable: bool = False
+    reason: Text | None = None
     problem: Text | None = None
     server: Text | None = None
     cluster: Text | None = None

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import pytest
 
-from farlet import context, health
+from farlet import context, errors, health
 from farlet.client import json_web_token
 from farlet.constants import Reason
 from farlet.context import Endpoint
@@ -32,7 +32,14 @@ def cluster(**values: Any) -> Any:
     )
 
 
-def report(*, phase: Phase, leads: bool, foreign: Any, ready: bool = True) -> health.StateReport:
+def report(
+    *,
+    phase: Phase,
+    leads: bool,
+    foreign: Any,
+    ready: bool = True,
+    refusal: errors.Refused | None = None,
+) -> health.StateReport:
     pods: Any = None
     if leads:
         namespaces = SimpleNamespace(
@@ -55,7 +62,9 @@ def report(*, phase: Phase, leads: bool, foreign: Any, ready: bool = True) -> he
         identify_problem=lambda: None,
         pods=lambda: None if pods is None else pods.pods,
         namespaces=lambda: None if pods is None else pods.namespaces,
-        node=lambda: cast("Any", SimpleNamespace(problem=None)) if leads else None,
+        node=lambda: (
+            cast("Any", SimpleNamespace(problem=None, foreign_refusal=refusal)) if leads else None
+        ),
         standby_problem=lambda: None if ready else "the token has expired",
     )
     return health.StateReport(
@@ -84,6 +93,13 @@ def test_a_standby_that_cannot_lead_says_why() -> None:
     found = report(phase=Phase.STANDING_BY, leads=False, foreign=cluster(), ready=False)()
     assert not found.leader
     assert found.problems == {"started": "the token has expired"}
+
+
+def test_rejected_credentials_have_the_reason_of_the_node() -> None:
+    foreign = cluster(problem="rejected (401)")
+    refusal = errors.Refused(Reason.FOREIGN_UNAUTHORIZED, "rejected (401)")
+    found = report(phase=Phase.SERVING, leads=True, foreign=foreign, refusal=refusal)().foreign
+    assert (found.reason, found.problem) == ("ForeignUnauthorized", "rejected (401)")
 
 
 def test_before_the_login_nothing_is_known_of_the_foreign_cluster() -> None:

@@ -184,6 +184,18 @@ def test_without_a_leader_a_standby_describes_the_foreign_cluster() -> None:
     assert "pods" not in found
 
 
+@pytest.mark.parametrize(
+    ("reported", "shown"),
+    [("ForeignUnauthorized", "ForeignUnauthorized"), ("not a reason!", "ForeignUnreachable")],
+)
+def test_the_reason_of_the_leader_is_shown_if_it_is_one(reported: str, shown: str) -> None:
+    foreign = ForeignState(reason=reported, problem="401")
+    leader = PodReport(
+        "farlet-far-a", State(node="far", phase="serving", leader=True, foreign=foreign)
+    )
+    assert condition(status(leader), "ForeignReachable") == ("False", shown, "401")
+
+
 def test_while_nothing_is_reported_nothing_is_known() -> None:
     found = status(SILENT)
     for type_ in ("ForeignReachable", "HomeAPIReachable", "CredentialsValid"):
