@@ -86,7 +86,7 @@ def read(
             (Side.FOREIGN, clusters.foreign.audit_log, foreign),
         ):
             entries = log.by_agents(*AGENTS, since=mark)
-            found = compare(side, (entry for entry in entries if not _of_others(entry)))
+            found = compare(side, (entry for entry in entries if not identity.is_other(entry.user)))
             without_row += found.without_row
             used |= found.used
     return Comparison(without_row, frozenset(used))
@@ -102,14 +102,6 @@ def compare(side: Side, entries: Iterable[auditlog.Entry]) -> Comparison:
         else:
             without_row[_description(side, entry)] += 1
     return Comparison(without_row, frozenset(used))
-
-
-def _of_others(entry: auditlog.Entry) -> bool:
-    """Whether it is not a farlet: a command of an administrator, such as `farlet connect`; the
-    manager, which has a table of its own; an operator in a test's pod, which uses Kopf as well."""
-    if identity.is_other(entry.user):
-        return True
-    return entry.user.startswith("system:serviceaccount:") and not identity.is_farlet(entry.user)
 
 
 def _most_special(side: Side, entry: auditlog.Entry) -> Collection[Permission]:

@@ -75,10 +75,12 @@ def is_farlet(user: str) -> bool:
 def is_other(user: str) -> bool:
     """Whether a user of farlet's client is not a farlet.
 
-    Administrators use it in commands such as `farlet connect`, and the manager has permissions of
-    its own (`farlet.manager.permissions`).
+    Administrators use it in commands such as `farlet connect`, the manager has permissions of its
+    own (`farlet.manager.permissions`), and operators in pods of tests use Kopf as well.
     """
-    return user in _NOT_FARLET
+    if user in _NOT_FARLET:
+        return True
+    return user.startswith("system:serviceaccount:") and not is_farlet(user)
 
 
 def _make_account(cluster: Cluster, name: str) -> None:

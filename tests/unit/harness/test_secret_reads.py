@@ -8,10 +8,12 @@ import secret_reads
 from clusters import auditlog
 from unit.harness.test_refusals import NODE, entry, log
 
+MANAGER = "system:serviceaccount:t-1:farlet-manager"
 
-def read(tmp_path: Any, verb: str, name: str) -> list[auditlog.Entry]:
+
+def read(tmp_path: Any, verb: str, name: str, *, user: str = NODE) -> list[auditlog.Entry]:
     reference = {"resource": "secrets", "namespace": "shop", **({"name": name} if name else {})}
-    one = entry(verb, "secrets", code=200, user=NODE, objectRef=reference)
+    one = entry(verb, "secrets", code=200, user=user, objectRef=reference)
     return [*log(tmp_path, one).entries()]
 
 
@@ -29,6 +31,10 @@ def test_reads_of_unreferenced_secrets_are_found(
     tmp_path: Any, verb: str, name: str, found: bool
 ) -> None:
     assert bool(secret_reads.wrong_reads(read(tmp_path, verb, name))) is found
+
+
+def test_a_manager_reads_the_secrets_of_its_namespace(tmp_path: Any) -> None:
+    assert secret_reads.wrong_reads(read(tmp_path, "list", "", user=MANAGER)) == []
 
 
 @pytest.mark.parametrize(
