@@ -46,17 +46,17 @@ def can_end(spec: PodSpec) -> bool:
     )
 
 
-def final(home: Pod, *mirrors: Pod) -> str | None:
+def final(home: Pod, last: Pod | None) -> str | None:
     """The policy for which a pod without its mirror does not run again; `None`: it does.
 
     `Never` allows one run, and a mirror whose end is unknown counts as one: what a rule would do
-    after its exit is unknown, too. Otherwise an exit counts that home or one of these mirrors
-    shows, in the current or in the previous run.
+    after its exit is unknown, too. Otherwise an exit counts that home or `last` shows, the mirror
+    as it was last seen, in the current or in the previous run.
     """
     spec = home["spec"]
     if of_pod(spec) == "Never":
         return "restartPolicy Never"
-    codes = _exit_codes(home, *mirrors)
+    codes = _exit_codes(home, *(() if last is None else (last,)))
     for container in spec.get("containers") or ():
         policy = of_container(spec, container)
         exited = codes[container["name"]]

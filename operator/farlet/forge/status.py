@@ -206,8 +206,7 @@ def lost(home: Pod, *, ctx: Context, now: float, last: Pod | None = None) -> Des
     if is_terminal(home):
         return desired_status.unchanged(home)
     namespace = ctx.namespaces.foreign(home["metadata"]["namespace"])
-    seen = () if last is None else (last,)
-    final = restart_policies.final(home, *seen)
+    final = restart_policies.final(home, last)
     policy = final or f"restartPolicy {restart_policies.of_pod(home['spec'])}"
     where = f"foreign namespace {namespace}" if namespace else "foreign cluster"
     message = (

@@ -64,8 +64,7 @@ def wants(home: Pod, mirror: Pod, *, virtual_node_id: str) -> bool:
 
 def runs_again(home: Pod, last: Pod | None) -> bool:
     """Whether a pod whose mirror is lost can get another one. `Never` runs at most once."""
-    seen = () if last is None else (last,)
-    return restart_policies.final(home, *seen) is None
+    return restart_policies.final(home, last) is None
 
 
 def is_finished(mirror: Pod) -> bool:

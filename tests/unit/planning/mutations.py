@@ -42,7 +42,7 @@ def _run(policy: str, mode: str = "disabled") -> Step:
 
 
 _DEBUG = Step("debug", ("a", "debug"), 3.0)
-_FINAL = "restart_policies.final(home, *seen)"
+_FINAL = "restart_policies.final(home, last)"
 _NOT_CONFIRMED = Skipped("_without_mirror", "not gone")
 _FOLLOWS = "not is_terminal(home) and (follow := _follow(s, home)) is not None"
 _OURS = "_is_ours(s, mirror, ctx=ctx)"
@@ -204,7 +204,7 @@ MUTATIONS = (
             Replaced(
                 "runs_again",
                 _FINAL,
-                by="restart_policies.final({**home, 'status': {}})",
+                by="restart_policies.final({**home, 'status': {}}, None)",
                 module=PREDICATES,
             ),
         ),
@@ -216,7 +216,8 @@ MUTATIONS = (
             Replaced(
                 "runs_again",
                 _FINAL,
-                by="restart_policies.final({**home, 'spec': {**home['spec'], 'containers': []}})",
+                by="restart_policies.final("
+                "{**home, 'spec': {**home['spec'], 'containers': []}}, None)",
                 module=PREDICATES,
             ),
         ),

@@ -118,7 +118,7 @@ def test_a_success_counts_in_the_current_and_the_previous_run(rows: Any, ends: b
         containers=[builders.container(), builders.container("side")],
         status={"phase": "Running", "containerStatuses": rows},
     )
-    assert (restart_policies.final(pod) is not None) is ends
+    assert (restart_policies.final(pod, None) is not None) is ends
 
 
 def test_a_success_of_an_init_container_does_not_count() -> None:
@@ -126,7 +126,7 @@ def test_a_success_of_an_init_container_does_not_count() -> None:
     pod = builders.home(
         policy="OnFailure", status={"phase": "Running", "initContainerStatuses": rows}
     )
-    assert restart_policies.final(pod) is None
+    assert restart_policies.final(pod, None) is None
 
 
 @pytest.mark.parametrize(
