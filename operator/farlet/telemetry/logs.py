@@ -47,6 +47,9 @@ DEBUG whole pods."""
 KOPF_ACTIVITIES = "kopf.activities"
 """Kopf's logger for its start and stop. At INFO it logs only that a handler has returned."""
 
+KOPF_TASKS = "kopf._core.reactor"
+"""Kopf's loggers for its own tasks. Each task that ends with an error logs it with a traceback."""
+
 _LEVELS = {
     LogLevel.DEBUG: logging.DEBUG,
     LogLevel.INFO: logging.INFO,
@@ -82,7 +85,12 @@ def configure(level: LogLevel, style: LogFormat, *, stream: TextIO | None = None
     handler = log_budget.BudgetedHandler(out)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name, _name_object],
+            foreign_pre_chain=[
+                *shared,
+                structlog.stdlib.add_logger_name,
+                _name_object,
+                _drop_expected_traceback,
+            ],
             processors=[
                 log_budget.note_omission,
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
@@ -143,6 +151,19 @@ def _name_object(_logger: WrappedLogger, _method: str, event: EventDict) -> Even
         event[key] = "/".join(str(ref[k]) for k in ("namespace", "name") if ref.get(k))
         if "uid" in ref:
             event["uid"] = ref["uid"]
+    return event
+
+
+def _drop_expected_traceback(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Keep only the message where a task of Kopf ended because a request failed.
+
+    For example a watch that is answered with 410 ends two tasks one after the other; then Kopf
+    ends, and whoever runs it says why and starts it again. Any other error is a bug.
+    """
+    error = (event.get("exc_info") or (None, None))[1]
+    failed = type(error).__module__.startswith(("aiohttp.", "kopf._cogs.clients."))
+    if failed and str(event.get("logger", "")).startswith(KOPF_TASKS):
+        del event["exc_info"]
     return event
 
 

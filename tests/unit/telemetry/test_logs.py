@@ -8,9 +8,11 @@ import json
 import logging
 from collections.abc import Iterator
 
+import aiohttp
 import kopf
 import pytest
 import structlog
+from kopf._cogs.clients.errors import APIError
 
 from farlet import redaction
 from farlet.settings import LogFormat, LogLevel
@@ -109,6 +111,28 @@ def test_tracebacks_show_neither_tokens_nor_local_variables(style: LogFormat) ->
     assert out.getvalue().count("Traceback") == 2
     assert "eyJ" not in out.getvalue()
     assert out.getvalue().count(secret_local) == 0
+
+
+@pytest.mark.parametrize(
+    ("error", "shown"),
+    [
+        pytest.param(
+            APIError(None, status=410, headers={}), False, id="a watch that is refused"
+        ),
+        pytest.param(aiohttp.ServerDisconnectedError(), False, id="a connection that is lost"),
+        pytest.param(KeyError("metadata"), True, id="a bug"),
+    ],
+)
+def test_a_task_of_kopf_that_ends_logs_a_traceback_only_for_a_bug(
+    error: Exception, shown: bool
+) -> None:
+    out = configure()
+    try:
+        raise error
+    except Exception as err:
+        logging.getLogger("kopf._core.reactor.running").error("Watcher has failed", exc_info=err)
+    assert "Watcher has failed" in out.getvalue()
+    assert ("Traceback" in out.getvalue()) is shown
 
 
 def test_text_that_only_resembles_tokens_stays() -> None:
