@@ -264,7 +264,7 @@ PULLING = [{"state": {"waiting": {"reason": "ImagePullBackOff", "message": "no i
             (
                 "shop/a  4m  Unschedulable: 0/4\n",
                 "shop/b  4m  ImagePullBackOff: no image\n",
-                "shop/c  4m  no reason\n",
+                "shop/c  4m  no reason on the pod: see farlet explain shop/c\n",
             ),
             id="reasons of the foreign cluster",
         ),

@@ -227,10 +227,11 @@ def _waits(pod: Pod, now: float) -> Waiting:
         waiting = next((one["waiting"] for one in states if one.get("waiting")), {})
         reason, message = waiting.get("reason"), waiting.get("message")
     created = timestamps.epoch(metadata.get("creationTimestamp"))
+    name = f"{metadata['namespace']}/{metadata['name']}"
     return Waiting(
-        pod=clean(f"{metadata['namespace']}/{metadata['name']}", most=320),
-        reason=clean(reason or "no reason", most=80),
-        message=clean(message or "", most=300),
+        pod=clean(name, most=320),
+        reason=clean(reason or "no reason on the pod", most=80),
+        message=clean(message or ("" if reason else f"see farlet explain {name}"), most=400),
         age=age(None if created is None else now - created),
     )
 
