@@ -116,9 +116,7 @@ def test_tracebacks_show_neither_tokens_nor_local_variables(style: LogFormat) ->
 @pytest.mark.parametrize(
     ("error", "shown"),
     [
-        pytest.param(
-            APIError(None, status=410, headers={}), False, id="a watch that is refused"
-        ),
+        pytest.param(APIError(None, status=410, headers={}), False, id="a watch that is refused"),
         pytest.param(aiohttp.ServerDisconnectedError(), False, id="a connection that is lost"),
         pytest.param(KeyError("metadata"), True, id="a bug"),
     ],
