@@ -20,6 +20,8 @@ import sys
 import termios
 from collections.abc import Callable
 
+from farlet.client import tcp
+
 CHUNK = 16 * 1024
 """Bytes of one read, and of one TLS record."""
 
@@ -291,10 +293,7 @@ class TLSStream(asyncio.BufferedProtocol):
 
 async def connect(host: str, port: int, scratch: bytearray) -> TLSStream:
     """A connection to `host`. Raises `OSError`."""
-    loop = asyncio.get_running_loop()
-    _, channel = await loop.create_connection(
-        lambda: TLSStream(scratch), host, port, happy_eyeballs_delay=0.25
-    )
+    _, channel = await tcp.connect(lambda: TLSStream(scratch), host, port)
     return channel
 
 

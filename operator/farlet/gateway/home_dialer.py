@@ -10,7 +10,7 @@ from collections.abc import Callable
 from urllib.parse import urlsplit
 
 from farlet import errors
-from farlet.client import raw_response, tls_stream
+from farlet.client import raw_response, tcp, tls_stream
 from farlet.client.cluster import Cluster
 
 
@@ -43,11 +43,7 @@ class HomeDialer:
         url = urlsplit(login.server)
         host, port = url.hostname or "", url.port or 443
         if login.proxy is None:
-            loop = asyncio.get_running_loop()
-            connection: object = await loop.create_connection(
-                factory, host, port, happy_eyeballs_delay=0.25
-            )
-            return connection
+            return await tcp.connect(factory, host, port)
         channel = await raw_response.tunnel(urlsplit(login.proxy), host, port, self._scratch)
         channel.hand_over(factory())
         return channel

@@ -137,7 +137,12 @@ async def opened(cluster: ApiClient, pod: ObjectKey, port: int) -> AsyncIterator
     response = await _request(cluster, pod, port)
     caller_socket, own_socket = socket.socketpair()
     caller_socket.setblocking(False)
-    reader, writer = await asyncio.open_connection(sock=own_socket, limit=_CHUNK)
+    try:
+        reader, writer = await asyncio.open_connection(sock=own_socket, limit=_CHUNK)
+    except BaseException:
+        response.abort()
+        caller_socket.close()
+        raise
     forward = Forward(response, caller_socket, reader, writer)
     running = asyncio.create_task(forward.run(), name=f"port-forward to {pod}")
     try:
