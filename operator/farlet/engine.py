@@ -48,6 +48,9 @@ from farlet.telemetry.metrics import Metrics
 
 REPORT_SECONDS = 3.0
 """For the last write of a process that failed."""
+COLLECT_AFTER = 10_000
+"""New objects before garbage is collected. With Python's 700, collections take 8 % of the CPU time
+of a burst of pods."""
 
 log = structlog.get_logger()
 
@@ -338,6 +341,7 @@ class Engine:
                 # Objects that exist now live until the end. To scan them costs 60 ms each time.
                 gc.collect()
                 gc.freeze()
+                gc.set_threshold(COLLECT_AFTER)
                 started()
                 await shutdown.requested.wait()
             log.info("farlet is stopping")

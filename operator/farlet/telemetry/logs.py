@@ -157,8 +157,8 @@ def _name_object(_logger: WrappedLogger, _method: str, event: EventDict) -> Even
 def _drop_expected_traceback(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     """Keep only the message where a task of Kopf ended because a request failed.
 
-    For example a watch that is answered with 410 ends two tasks one after the other; then Kopf
-    ends, and whoever runs it says why and starts it again. Any other error is a bug.
+    For example a watch that is answered with 410 ends two tasks one after the other, and with them
+    Kopf; `KopfThread` logs why and starts it again. Any other error is a bug.
     """
     error = (event.get("exc_info") or (None, None))[1]
     failed = type(error).__module__.startswith(("aiohttp.", "kopf._cogs.clients."))

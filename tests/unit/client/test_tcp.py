@@ -1,4 +1,4 @@
-"""TCP connections: whoever stops waiting for one leaves none open."""
+"""TCP connections: an attempt that is cancelled leaves none open."""
 
 from __future__ import annotations
 
