@@ -2,7 +2,8 @@
 
 The roles in `manifests/` and `docs/reference/rbac.md` are generated from this table, and the
 integration tests compare it with the audit logs of both API servers: every request has a row, every
-row has a request. Add the row before you add the request.
+row has a request. Add the row before you add the request. The manager has a table of its own
+(`manager.permissions`).
 
 In the home cluster farlet is a node or a ServiceAccount. The Node authorizer and NodeRestriction
 grant a node these permissions for its own objects only (`plugin/pkg/auth/authorizer/node`,

@@ -15,7 +15,7 @@ import click
 import yaml
 
 from farlet import rbac, reasons, settings
-from farlet.cli import options
+from farlet.cli import settings_flags
 from farlet.constants import Reason
 from farlet.manager import permissions as manager_permissions
 from farlet.manager import schema
@@ -82,7 +82,7 @@ def flags() -> str:
                 continue
             star = "*" if field in settings.MirrorSettings.model_fields else ""
             names = ", ".join(f"`{n}`" for n in (loading.flag_name(field), *flag.aliases))
-            default = options.default_text(info)
+            default = settings_flags.default_text(info)
             shown = default if flag.default else f"`{default}`"
             if info.is_required():
                 shown = "required"

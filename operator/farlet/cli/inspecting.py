@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 from farlet import errors, names
-from farlet.cli import json_output, options
-from farlet.cli.options import SettingsCommand, settings_options
+from farlet.cli import json_output, settings_flags
+from farlet.cli.settings_flags import SettingsCommand, settings_options
 from farlet.client import lean_import
 from farlet.constants import ObjectKey
 from farlet.settings import ReadingSettings, StatusSettings, loading
@@ -50,7 +50,7 @@ def explain(*, key: ObjectKey, output: str, **flags: object) -> None:
     --foreign-kubeconfig only the home cluster is read. Changes nothing. The exit code is 1 if the
     home cluster has no such pod.
     """
-    wanted = loading.load(ReadingSettings, options.given(flags))
+    wanted = loading.load(ReadingSettings, settings_flags.given(flags))
     lean_import.install()
     from farlet.cli.explain import reads, text
 
@@ -72,7 +72,7 @@ def status(*, output: str, watch: bool, **flags: object) -> None:
     the credentials of an administrator; what they are not allowed to read is named. The exit code
     is 1 if a virtual node is not ready, or if there is none.
     """
-    wanted = loading.load(StatusSettings, options.given(flags))
+    wanted = loading.load(StatusSettings, settings_flags.given(flags))
     if watch and (output == "json" or not sys.stdout.isatty()):
         raise errors.UsageError("--watch requires a terminal; remove it, or remove -o json")
     lean_import.install()

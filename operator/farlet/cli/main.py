@@ -16,9 +16,9 @@ from pathlib import Path
 import click
 
 from farlet import access, errors, redaction, settings
-from farlet.cli import connect, disconnect, inspecting, manifest, options, render
-from farlet.cli.options import SettingsCommand, settings_options
+from farlet.cli import connect, disconnect, inspecting, manifest, render, settings_flags
 from farlet.cli.reading import printable
+from farlet.cli.settings_flags import SettingsCommand, settings_options
 from farlet.client import lean_import
 from farlet.context import Context, Verified
 from farlet.settings import loading, values
@@ -82,7 +82,7 @@ def run(**flags: object) -> None:
     Requires credentials of both clusters. After SIGTERM or Ctrl-C farlet exits with code 0. Mirror
     pods keep running, and the next run continues with them.
     """
-    wanted = loading.load(settings.Settings, options.given(flags))
+    wanted = loading.load(settings.Settings, settings_flags.given(flags))
     lean_import.install()
     from farlet import app
 
@@ -122,7 +122,7 @@ def check(*, output: str, offloaded: tuple[str, ...], **flags: object) -> None:
     from farlet.cli.checks import declared
 
     try:
-        wanted = declared.settings(options.given(flags))
+        wanted = declared.settings(settings_flags.given(flags))
         findings = check.check(wanted, offloaded)
     except KeyboardInterrupt:
         sys.exit(130)  # as shells do after SIGINT
@@ -139,7 +139,7 @@ def manager(**flags: object) -> None:
     Creates a Deployment for each VirtualNode, renews its credentials and reports its state. When
     the manager ends, farlets keep serving their nodes.
     """
-    wanted = loading.load(settings.ManagerSettings, options.given(flags))
+    wanted = loading.load(settings.ManagerSettings, settings_flags.given(flags))
     lean_import.install()
     from farlet.manager import process
 
@@ -154,7 +154,7 @@ def gateway(**flags: object) -> None:
     Runs in the foreign cluster without any permission there. farlet connects to it from the home
     cluster through a port-forward of the foreign API server. TLS of pods passes through unchanged.
     """
-    wanted = loading.load(settings.GatewaySettings, options.given(flags))
+    wanted = loading.load(settings.GatewaySettings, settings_flags.given(flags))
     from farlet.gateway import process
 
     sys.exit(process.run(wanted))
@@ -242,7 +242,7 @@ def render_(
         raise errors.UsageError(
             "--output formats the objects; remove it, or remove --diff and --explain"
         )
-    wanted = loading.load(settings.MirrorSettings, options.given(flags))
+    wanted = loading.load(settings.MirrorSettings, settings_flags.given(flags))
     name = "standard input" if source == "-" else source
     pod = manifest.read(_text_of(source), source=name)
     strategies, ctx = access.load_strategies(), _offline_context(wanted)

@@ -13,7 +13,7 @@ from urllib.parse import urlencode
 from farlet.client import resources
 from farlet.client.api_client import ApiClient
 from farlet.forge import timestamps
-from farlet.kubelet import foreign_api
+from farlet.kubelet import foreign_errors
 from farlet.kubelet.pod_target import PodTarget
 from farlet.kubelet.responder import Responder
 from farlet.kubelet.responses import TEXT, Refusal
@@ -74,7 +74,7 @@ async def _serve(
     )
     try:
         if response.status != 200:
-            raise await foreign_api.refusal(response)
+            raise await foreign_errors.refusal(response)
         await responder.begin(200, [("Content-Type", TEXT)])
         async for piece in response.body():
             await responder.send(piece)

@@ -21,7 +21,7 @@ from urllib.parse import quote, urlencode
 
 from farlet.client import raw_response, resources, tls_stream
 from farlet.client.api_client import ApiClient
-from farlet.kubelet import foreign_api
+from farlet.kubelet import foreign_errors
 from farlet.kubelet.pod_target import PodTarget
 from farlet.kubelet.responder import Responder
 from farlet.kubelet.responses import Refusal
@@ -98,7 +98,7 @@ async def serve(
         ) from None
     try:
         if not response.switched:
-            raise await foreign_api.refusal(response)
+            raise await foreign_errors.refusal(response)
         early = await responder.upgrade(_upgraded_headers(response, request))
         await relay(
             responder.channel,

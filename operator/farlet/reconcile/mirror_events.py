@@ -1,7 +1,8 @@
 """Show Events of mirrors on their home pods.
 
 Beside everything else: a queue, tasks and request slots of its own. No pod waits for an Event, and
-while pods wait to be reconciled, Events hardly send anything.
+while pods wait to be reconciled, Events hardly send anything. What is shown, and how many of them,
+is decided in `planning.mirror_events`.
 
 A process does not know which Events earlier ones have written, since a node is not allowed to read
 Events. So it does not write what its first list shows, except about mirrors that it has created
