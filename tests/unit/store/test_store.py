@@ -1,5 +1,6 @@
 """What the store keeps, and that no caller can change it."""
 
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -34,6 +35,22 @@ def test_what_is_read_can_be_changed_without_changing_what_is_kept() -> None:
         "spec": {"nodeName": "n", "containers": [{"name": "main"}]},
         "status": {"phase": "Pending"},
     }
+
+
+def test_what_is_kept_takes_hardly_more_memory_than_its_json() -> None:
+    store, count, text = Store(), 200, "x" * 2000
+    tracemalloc.start()
+    try:
+        for number in range(count):
+            pod = _pod(1, message=text)
+            pod["metadata"] |= {"name": f"p-{number}", "uid": f"u-{number}"}
+            store.home.put(pod)
+        used, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    kept = sum(len(document) for document in store.home.documents())
+    assert kept > count * len(text)
+    assert used < 1.5 * kept
 
 
 def test_of_a_mirror_s_spec_its_node_and_the_names_of_ephemeral_containers_are_kept() -> None:
