@@ -57,8 +57,8 @@ def files() -> Mapping[str, str]:
         "manifests/home/created-namespaces.yaml": _GENERATED
         + "# Optional, with --create-namespaces: farlet deletes a foreign namespace that it "
         "created\n# when the home namespace is gone, which it has to read. Without this, such "
-        "namespaces stay.\n# Keep the subject that farlet uses in the home cluster, with the name "
-        "of your node.\n"
+        "namespaces stay.\n"
+        + _SUBJECTS
         + _documents(_role(namespaces), _binding(namespaces) + _NODE_SUBJECT),
         "manifests/foreign/reflected-services.yaml": _GENERATED
         + "# Required only with --reflect=services, in addition to offloaded-namespace.yaml. Apply "
@@ -66,8 +66,8 @@ def files() -> Mapping[str, str]:
         "#   kubectl apply -n NAMESPACE -f reflected-services.yaml\n"
         + _documents(_role(services), _binding(services)),
         "manifests/home/reflected-services.yaml": _GENERATED
-        + "# Required only with --reflect=services. Keep the subject that farlet uses in the home "
-        "cluster,\n# with the name of your node.\n"
+        + "# Required only with --reflect=services.\n"
+        + _SUBJECTS
         + _documents(_role(home_services), _binding(home_services) + _NODE_SUBJECT),
         "manifests/home/service-account/roles.yaml": _GENERATED
         + "# Permissions of farlet as a ServiceAccount in the home cluster. A ServiceAccount has "
@@ -95,6 +95,12 @@ def _documents(*documents: str) -> str:
 
 _SERVICE_ACCOUNT = (
     f"apiVersion: v1\nkind: ServiceAccount\nmetadata:\n  name: {NAME}\n  namespace: {NAME}\n"
+)
+
+
+_SUBJECTS = (
+    "# Remove the subject that farlet does not use, and replace 'far' in the other with the name "
+    "of\n# your node.\n"
 )
 
 
