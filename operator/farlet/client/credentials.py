@@ -95,6 +95,10 @@ class Login:
             return self.expires
         return json_web_token.moment(self.authorization.rpartition(" ")[2], "exp")
 
+    def is_like(self, other: Login) -> bool:
+        """Whether both show the same to the same server."""
+        return (self.connecting, self.authorization) == (other.connecting, other.authorization)
+
     def holds(self, now: float) -> bool:
         """Whether its files are unchanged and it does not expire soon; `now` in epoch seconds."""
         early = self.expires is not None and now >= self.expires - EARLY_SECONDS
@@ -146,14 +150,15 @@ class Credentials:
             return await self._reload()
 
     async def _reload(self) -> bool:
+        before = self._login
         try:
-            await self.load()
+            login = await self.load()
         except errors.StartError as err:
             # Perhaps only one file of a pair has been replaced so far.
             if self._failures.is_new(str(err)):
                 log.warning("failed to reload credentials", cluster=self._name, err=str(err))
             return False
-        if self._failures.clear():
+        if self._failures.clear() or before is None or not login.is_like(before):
             log.info("credentials reloaded", cluster=self._name)
         return True
 

@@ -71,8 +71,24 @@ async def test_a_token_is_rotated_without_a_401(write: Write, tmp_path: Path, cl
             write(tmp_path, front.url, "second")
             front.answer = takes_only("second")
             clock.late += credentials.CHECK_SECONDS
-            await cluster.call("GET", PATH)
+            with structlog.testing.capture_logs() as logs:
+                await cluster.call("GET", PATH)
             assert len(front.asked) == 2
+            assert [entry["event"] for entry in logs] == ["credentials reloaded"]
+
+
+async def test_a_file_that_is_written_again_with_the_same_token_is_not_worth_a_line(
+    tmp_path: Path, clock: Clock
+) -> None:
+    async with apiserver.connected(tmp_path) as (_, cluster):
+        await cluster.call("GET", PATH)
+        same = (tmp_path / "kubeconfig").read_text()
+        (tmp_path / "kubeconfig").unlink()
+        (tmp_path / "kubeconfig").write_text(same)
+        clock.late += credentials.CHECK_SECONDS
+        with structlog.testing.capture_logs() as logs:
+            await cluster.call("GET", PATH)
+        assert logs == []
 
 
 async def test_the_token_of_the_pod_is_rotated_without_a_401(
