@@ -1,4 +1,4 @@
-"""Certificates as a test needs them: of any CA, for any use, valid for any time."""
+"""Certificates as tests need them: of any CA, for any use, valid for any time."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Pair:
 
 
 def authority(name: str = "a CA", *, of: Pair | None = None, ends: datetime | None = None) -> Pair:
-    """A CA; one of another if `of` is given."""
+    """A root CA, or an intermediate CA that `of` signs."""
     return _issue(of, _name(name), ends=ends, signs=True)
 
 
@@ -93,7 +93,7 @@ def sign(ca: Pair, request: bytes, *, begins: datetime, ends: datetime) -> str:
 
 
 def server_context(server: Pair, folder: Path, *, clients: Pair | None = None) -> ssl.SSLContext:
-    """For a server; `clients`: whose certificates it wants to see."""
+    """For a server; `clients`: the CAs of the client certificates that it requires."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(*server.write(folder, "server"))
     if clients is not None:

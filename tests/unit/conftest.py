@@ -1,4 +1,5 @@
-"""A unit test fails for what it does, in every run: not for another test, nor for a busy machine.
+"""A unit test fails only because of what it does, in every run: not because of another test or
+a busy machine.
 
 Generated examples are the same in every run, and none has a time limit. New ones are for people:
 `make unit ARGS="--hypothesis-profile=default -k name"`.
@@ -33,7 +34,7 @@ gc.set_threshold(50_000)
 
 
 def pytest_collection_finish() -> None:
-    """Let no later collection look at what stays anyway: then one takes a millisecond."""
+    """Exclude objects that stay from later collections: each then takes a millisecond."""
     gc.collect()
     gc.freeze()
 
@@ -70,7 +71,7 @@ def _logs_as_before() -> Generator[None]:
 
 
 def _left_open() -> list[str]:
-    """What warns when it is collected, as it does where warnings are errors."""
+    """Objects that warn when they are collected, as they do with warnings as errors."""
     found: list[str] = []
     before = sys.unraisablehook
     sys.unraisablehook = lambda one: found.append(f"{one.exc_value!r} of {one.object!r}")

@@ -1,7 +1,7 @@
 """An event loop whose clock jumps instead of waiting, so that hours of timers take no time.
 
-Whatever is due next is due now: where every task waits for a timer, the clock moves to the
-first one. Where every task waits for something that no timer brings, the test fails.
+Whatever is due next is due now: if every task waits for a timer, the clock moves to the first one.
+If every task waits for something that no timer causes, the test fails.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Loop(asyncio.SelectorEventLoop):
         return super().run_in_executor(executor, func, *args)
 
     def advance(self, seconds: float) -> None:
-        """Let so much time pass."""
+        """Let this many seconds pass."""
         self.call_later(seconds, self.stop)
         self.run_forever()
 

@@ -22,7 +22,7 @@ async def listening(
     tls: ssl.SSLContext | None = None,
     patience: float = 0.0,
 ) -> AsyncIterator[int]:
-    """The port of a server. At its end it waits for what still runs, and cuts off what lasts."""
+    """The port of a server. At its end it waits for running requests, and cuts off long ones."""
     running: set[asyncio.Task[None]] = set()
 
     async def served(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

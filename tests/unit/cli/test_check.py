@@ -1,4 +1,4 @@
-"""What `farlet check` finds, and how it tells it."""
+"""What `farlet check` finds, and how it reports it."""
 
 from __future__ import annotations
 

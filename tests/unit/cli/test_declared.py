@@ -1,4 +1,4 @@
-"""Where `farlet check` takes the settings from that the command line does not contain."""
+"""The source of settings that the command line of `farlet check` does not contain."""
 
 from __future__ import annotations
 

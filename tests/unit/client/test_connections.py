@@ -1,4 +1,4 @@
-"""What a connection makes of answers: an API server's, and those of what stands before it."""
+"""How a connection reads answers of an API server, and of a proxy or load balancer before it."""
 
 from __future__ import annotations
 
@@ -241,7 +241,7 @@ async def test_an_answer_is_read_up_to_a_limit_after_decompression(
 async def test_pages_have_as_many_objects_as_fit_into_an_answer(
     kilobytes: int, limits: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Who can create objects in one foreign namespace chooses how large they are."""
+    """Users who can create objects in one foreign namespace choose how large these are."""
     monkeypatch.setattr(clusters, "MAX_BODY_BYTES", 2 << 20)
     asked: list[str] = []
 

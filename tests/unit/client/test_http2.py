@@ -128,7 +128,7 @@ async def first(streams: WatchStreams, path: str = PATH) -> Any:
 
 
 async def test_an_event_of_one_stream_arrives_while_all_others_are_silent(tmp_path: Path) -> None:
-    """Which is what clients do not do that read a connection in turns."""
+    """If the streams read the connection in turns, it would not arrive."""
     opened: list[None] = []
 
     def answer(server: Server, stream: int, _headers: dict[str, str]) -> None:

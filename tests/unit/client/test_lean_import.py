@@ -1,6 +1,6 @@
-"""kubernetes-asyncio loads what farlet asks of it while its model classes stay out.
+"""kubernetes-asyncio loads what farlet uses of it, without its model classes.
 
-In processes of their own: what is imported cannot be taken back.
+In processes of their own: an import cannot be undone.
 """
 
 import subprocess

@@ -1,4 +1,4 @@
-"""The proxy through which an API server is asked: the kubeconfig's, else the environment's."""
+"""The proxy of requests to an API server: the kubeconfig's, else the environment's."""
 
 import json
 from pathlib import Path

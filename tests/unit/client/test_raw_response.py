@@ -1,4 +1,4 @@
-"""Requests on connections of their own: by which way they go, and what they are made of."""
+"""Requests on connections of their own: their route and their content."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
 
 
 class Proxy:
-    """What stands between: it answers CONNECT and then carries bytes."""
+    """A proxy: it answers CONNECT and then relays bytes."""
 
     def __init__(self, answer: bytes) -> None:
         self.answer = answer
@@ -52,7 +52,7 @@ async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
 
 @asynccontextmanager
 async def serving(folder: Path, **cluster: Any) -> AsyncIterator[tuple[apiserver.Front, Path]]:
-    """An API server over TLS that looks at client certificates, and a kubeconfig for it."""
+    """An API server over TLS that verifies client certificates, and a kubeconfig for it."""
     tls, _, ca = harness.contexts(folder / "pki")
     async with apiserver.listening(tls) as front:
         path = folder / "kubeconfig"

@@ -1,4 +1,4 @@
-"""Requests to one API server: so many at the same time, the others by class and in order."""
+"""Requests to one API server: a limited number at once, the others by class and in order."""
 
 from __future__ import annotations
 

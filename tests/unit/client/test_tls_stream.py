@@ -1,4 +1,4 @@
-"""What holds of one connection: ends, cuts, what is lost when it closes, and what it keeps."""
+"""One TLS connection: how it ends, what is lost when it closes, and how much memory it keeps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""YAML from outside: the values that it is read as, what is refused, and what it costs."""
+"""YAML from outside: how values are read, what is refused, and what reading costs."""
 
 from __future__ import annotations
 

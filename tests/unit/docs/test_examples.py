@@ -26,7 +26,7 @@ PODS = {"Pod", "Deployment", "StatefulSet", "Job", "CronJob"}
 
 
 def _commands() -> list[Any]:
-    """The words of each `farlet ...` command of the pages, without what a shell does with it."""
+    """The words of each `farlet ...` command of the pages, without shell syntax."""
     found = []
     for page in PAGES:
         for block in BLOCKS.findall(page.read_text(encoding="utf-8")):

@@ -1,4 +1,4 @@
-"""What an administrator does where farlet cannot watch Events of mirrors."""
+"""What an administrator can do if farlet cannot watch Events of mirrors."""
 
 from __future__ import annotations
 

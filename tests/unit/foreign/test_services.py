@@ -51,7 +51,7 @@ def change(s: Harness, resource: str, name: str, body: JSON) -> None:
 
 
 def shown(s: Harness) -> dict[str, list[str]]:
-    """Addresses of the endpoints by Service that is reflected."""
+    """Addresses of the endpoints of each reflected Service."""
     found: dict[str, list[str]] = {
         one["metadata"]["name"]: []
         for one in s.foreign_server.all("services", FOREIGN)
@@ -218,7 +218,7 @@ STATE = "farlet.io/home-state"
 
 
 def written_by_another_node(s: Harness, name: str) -> str:
-    """What a virtual node writes whose watch of home is ahead. Returns the state."""
+    """A virtual node whose watch of home is ahead writes an object. Returns the state."""
     found = s.home_server.get(("services", HOME, name))["metadata"]
     state = f"{found['uid']}/{found['resourceVersion']}"
     metadata = {

@@ -1,4 +1,4 @@
-"""A mirror's amounts of resources never use up more of home than the home pod asks for."""
+"""A mirror never makes a home pod use more resources at home than it requests."""
 
 from __future__ import annotations
 

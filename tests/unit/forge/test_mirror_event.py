@@ -114,7 +114,7 @@ def test_an_event_of_the_scheduler_says_where_the_mirror_runs() -> None:
 
 
 def test_an_event_about_a_uid_that_no_api_server_creates_is_left_out() -> None:
-    """What waits is bounded in number, so each of it must be bounded in length."""
+    """The number of waiting Events is bounded, so the length of each must be bounded too."""
     about = {**KUBELET["involvedObject"], "uid": "u" * 1_000_000}
     assert mirror_event.summary(cast("Event", {**KUBELET, "involvedObject": about})) is None
 

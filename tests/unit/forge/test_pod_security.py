@@ -1,4 +1,4 @@
-"""What reaches beyond a pod: upstream's fixtures of the baseline level, and what it leaves out."""
+"""Access beyond the pod: upstream's fixtures of the level baseline, and what it does not cover."""
 
 import re
 import time

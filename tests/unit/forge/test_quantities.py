@@ -35,7 +35,7 @@ SUFFIXES = {
 
 
 def worth(text: str) -> Fraction:
-    """The amount of a text in whole billionths, from its number and suffix alone."""
+    """The amount that a text states, in billionths, from its number and suffix alone."""
     suffix = max((s for s in SUFFIXES if text.endswith(s)), key=len)
     exact = Fraction(text.removesuffix(suffix)) * SUFFIXES[suffix] * 10**9
     rounded = math.ceil(exact) if exact > 0 else math.floor(exact)

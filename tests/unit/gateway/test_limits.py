@@ -52,7 +52,7 @@ async def test_one_pod_gets_a_quarter_of_the_places_and_keeps_what_it_has() -> N
 
 
 async def flooding(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """A home API server with much to say."""
+    """A home API server that sends much data."""
     with contextlib.suppress(OSError):
         await reader.read(1)
         for _ in range(64):
@@ -64,7 +64,7 @@ async def flooding(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -
 async def test_pods_that_do_not_read_are_reset_beyond_the_total(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The gateway holds a window for each; those that have stalled for the longest time end."""
+    """The gateway buffers a window for each; those that have stalled for the longest time end."""
     most = 4
     held = relay.WINDOW + relay.PACKET + relay.BUFFER
     monkeypatch.setattr(

@@ -1,4 +1,4 @@
-"""Ports that are given out to servers which do not listen yet, or not at the moment."""
+"""Ports for servers that do not listen yet, or not at the moment."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""The judge of 403s is judged: what it excuses, and that it excuses nothing beside."""
+"""The check of 403s: what it excuses, and that it excuses nothing else."""
 
 import datetime
 import json

@@ -1,4 +1,4 @@
-"""The preparation of clusters: what is built for whom, at the same time, and how it ends."""
+"""The preparation of clusters: what is built for which command, in parallel, and how it ends."""
 
 import io
 import subprocess

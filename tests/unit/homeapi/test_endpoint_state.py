@@ -1,4 +1,4 @@
-"""What an administrator does where the Service of the home API server cannot be read."""
+"""What an administrator can do if the Service of the home API server cannot be read."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ _KEY = ec.generate_private_key(ec.SECP256R1())
 
 
 class Killed(BaseException):
-    """The process that sent the request is no more."""
+    """The process that sent the request was killed."""
 
 
 class Process:
@@ -44,7 +44,7 @@ class Process:
         """How many more writes it sends before it is killed; `None`: it is not."""
 
     def write(self) -> None:
-        """It is about to send one."""
+        """The process is about to send a write."""
         if self.lives is not None:
             if self.lives == 0:
                 raise Killed
@@ -143,7 +143,7 @@ class MemoryCluster(FakeClient):
         bookmarks: bool = True,
         opened: Callable[[], None],
     ) -> AsyncIterator[WatchEvent[Object]]:
-        """Each watch ends at once: who waits reads again."""
+        """Each watch ends at once: a caller that waits reads again."""
         opened()
         events: list[WatchEvent[Object]] = []
         for event in events:

@@ -85,7 +85,7 @@ def test_requests_that_disconnect_deletes(changed: dict[str, Any], expected: boo
 
 
 def _changed(before: bytes, after: bytes) -> str:
-    """A request of which some bytes of the DER are others."""
+    """A request with some bytes of its DER changed."""
     pem = base64.b64decode(signing_request("far")["spec"]["request"])
     lines = pem.splitlines()
     der = base64.b64decode(b"".join(lines[1:-1]))

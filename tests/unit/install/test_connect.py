@@ -395,7 +395,7 @@ async def test_pods_of_a_machine_with_the_name_of_a_virtual_node_stay() -> None:
 
 
 async def test_permissions_that_others_share_stay() -> None:
-    """Two virtual nodes by hand in the system namespace `farlet`."""
+    """Two manually installed virtual nodes in the system namespace `farlet`."""
     pair = await connected()
     pair.home.objects["virtualnodes", "farlet", "far"]["spec"]["foreign"] = {
         "systemNamespace": "farlet"

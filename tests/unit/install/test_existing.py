@@ -1,4 +1,4 @@
-"""Which VirtualNodes that exist become the wanted one."""
+"""Which existing VirtualNodes can become the desired one."""
 
 from __future__ import annotations
 

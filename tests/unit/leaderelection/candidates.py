@@ -1,4 +1,4 @@
-"""Processes that elect, each with its own line to one server of Leases."""
+"""Processes of an election, each with its own connection to one server of Leases."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PATH = f"{FAR}/far"
 
 
 class Process:
-    """A farlet as far as it elects: 15 s, 10 s and 2 s."""
+    """The part of a farlet that takes part in elections, with 15 s, 10 s and 2 s."""
 
     def __init__(self, server: Server, **settings: object) -> None:
         self.line = Line(server)

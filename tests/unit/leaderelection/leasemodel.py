@@ -1,4 +1,4 @@
-"""An API server that knows Leases and nothing else, and lines to it that lose and delay."""
+"""An API server that knows only Leases, and connections that lose and delay messages."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ class Gate:
 
 @asynccontextmanager
 async def all_slots_taken(front: apiserver.Front, cluster: clusters.Cluster) -> AsyncIterator[None]:
-    """As many reads as there may be at once wait for their answers while this lasts."""
+    """While the block runs, reads that wait for their answers take all slots."""
     taken, over = asyncio.Event(), asyncio.Event()
 
     async def answer(request: web.Request) -> web.StreamResponse:

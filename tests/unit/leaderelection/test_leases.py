@@ -1,4 +1,4 @@
-"""One Lease: what is written into it, when it may be taken, and what becomes of lost answers."""
+"""One Lease: what is written into it, when it may be taken, and what follows lost answers."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Wall:
 
 
 class Renewed(leases.Lease):
-    """A Lease whose holder takes it back from any other."""
+    """A Lease whose holder takes it back from any other holder."""
 
     async def renew(self) -> None:
         """`hold`, even if others have written to it meanwhile."""

@@ -1,4 +1,4 @@
-"""The leadership is kept through what does no harm, and given up in time for what does."""
+"""The leadership survives harmless events, and is given up in time for all others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who stands by writes nothing, waits as long as it must, and follows a leader that is gone."""
+"""A standby writes nothing, waits as long as it must, and replaces a leader that is gone."""
 
 from __future__ import annotations
 

@@ -115,7 +115,7 @@ class Process:
         return Fate(self.delay(), self.delay())
 
     def delay(self) -> float | None:
-        """Of one message; most are fast, some take longer than anybody waits."""
+        """Of one message; most are fast, some take longer than any process waits."""
         if self.world.peace:
             return 0.01
         if self.dice.random() < self.trouble:
@@ -164,7 +164,7 @@ class Process:
 
 
 async def for_ever(number: int, world: World, seed: int) -> None:
-    """As a Deployment does: start it, and start it again."""
+    """As a Deployment does: start it, and restart it when it ends."""
     dice = random.Random(seed * PROCESSES + number)
     while True:
         world.living[number] = process = Process(world, dice=dice, behind=number * 1000.0)
@@ -173,7 +173,7 @@ async def for_ever(number: int, world: World, seed: int) -> None:
 
 
 async def happen(story: list[Happening], world: World, seed: int) -> None:
-    """Let it all happen, and then nothing more."""
+    """Let these events happen, and then nothing more."""
     tasks = {n: asyncio.create_task(for_ever(n, world, seed)) for n in range(PROCESSES)}
     ends: list[asyncio.Task[None]] = []
 

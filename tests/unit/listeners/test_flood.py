@@ -22,7 +22,7 @@ async def closes(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
 
 
 async def settled(farlet: flooded.Ports) -> None:
-    """Wait until everything was accepted that is."""
+    """Wait until no further connection is accepted."""
     before = -1
     while before != (before := (await farlet.ask("state"))["files"]):  # noqa: ASYNC110
         await asyncio.sleep(0.3)
@@ -30,7 +30,7 @@ async def settled(farlet: flooded.Ports) -> None:
 
 @pytest.mark.thorough
 async def test_clients_that_only_connect_leave_files_for_own_requests(tmp_path: Path) -> None:
-    """The soft limit is below what they take, the hard one is about as small as is accepted."""
+    """The clients need more than the soft limit; the hard limit is about the smallest accepted."""
     async with (
         listening.listening(closes) as api_server,
         flooded.listening(tmp_path, soft=256, hard=640) as farlet,

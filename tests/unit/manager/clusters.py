@@ -1,4 +1,4 @@
-"""Both clusters as the manager's credentials see them: Secrets, requests, tokens and who asks."""
+"""Both clusters for the manager's credentials: Secrets, CSRs, tokens and requesters."""
 
 from __future__ import annotations
 

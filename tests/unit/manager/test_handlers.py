@@ -1,4 +1,4 @@
-"""Kopf watches what the manager may watch, and writes nothing."""
+"""Kopf watches what the manager is allowed to watch, and writes nothing."""
 
 from __future__ import annotations
 

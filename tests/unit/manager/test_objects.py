@@ -50,7 +50,7 @@ def deployment(one: VirtualNode) -> JSON:
 
 
 def test_the_pod_is_as_the_shipped_one() -> None:
-    """In all that protects it: what the manifest has, the manager sets too."""
+    """In everything that protects it: the manager sets what the manifest contains."""
     path = ROOT / "manifests" / "home" / "base" / "deployment.yaml"
     shipped = yaml.safe_load(path.read_text())["spec"]["template"]["spec"]
     pod = deployment(node())["spec"]["template"]["spec"]
@@ -74,7 +74,7 @@ def test_every_variable_is_a_setting(name: str) -> None:
 
 
 def test_every_secret_is_mounted_by_keys() -> None:
-    """Another key of the same Secret is for others: the manager keeps private keys there."""
+    """Other keys of the same Secret are not for the pod: the manager keeps private keys there."""
     one = node(**{**EVERYTHING, "identity": "Node"})
     volumes = deployment(one)["spec"]["template"]["spec"]["volumes"]
     assert {

@@ -1,4 +1,4 @@
-"""Requests for serving certificates are approved as soon as they are right, and only then."""
+"""Requests for serving certificates are approved as soon as they are valid, and only then."""
 
 from __future__ import annotations
 

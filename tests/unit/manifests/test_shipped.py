@@ -49,7 +49,7 @@ def test_every_variable_in_the_manifests_is_a_setting() -> None:
 
 
 def test_settings_of_the_manifests_are_accepted(tmp_path: Path) -> None:
-    """With values for what the administrator must add, and files where the pod has them."""
+    """With values that an administrator must add, and files in place of those of the pod."""
     lines = SETTINGS.read_text().splitlines()
     pairs = [
         line.lstrip("#").partition("=") for line in lines if line.lstrip("#").startswith("FAR")

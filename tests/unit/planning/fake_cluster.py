@@ -32,7 +32,7 @@ ACCOUNT = "system:serviceaccount:farlet:farlet"
 
 
 class Fault(Enum):
-    """What becomes of one write."""
+    """What happens to one write."""
 
     FINE = "fine"
     LOST = "never arrives, and no answer comes"
@@ -120,7 +120,7 @@ class FakeCluster(FakeClient):
         content_type: str = "",
         accept: str | None = None,
     ) -> JSON:
-        """One request. Cancelled on its way there it is lost, on its way back it was applied."""
+        """One request. Cancelled before it arrives, it is lost; cancelled later, it was applied."""
         sent: JSON = {} if body is None else model.clone(body)
         request = f"{method} {path}"
         self.note(request, sent)

@@ -18,7 +18,7 @@ BY = "kubelet"
 
 @dataclass(slots=True)
 class Run:
-    """What became of one pod's container on this node."""
+    """What happened to one pod's container on this node."""
 
     uid: str
     starts: int = 0

@@ -1,6 +1,6 @@
 """An API server as Kubernetes has it: it keeps objects and refuses invalid writes.
 
-Written to judge farlet, so nothing of farlet is in here, its words included. What is kept:
+Written to check farlet, so it contains nothing of farlet, not even its terms. What is kept:
 uids and resourceVersions, preconditions, graceful deletion and finalizers (`BeforeDelete` in
 k8s.io/apiserver/pkg/registry/rest, `podStrategy.CheckGracefulDelete`), patches, the container
 states that an update may not take back (`ValidateContainerStateTransition`), watch events as a
@@ -274,7 +274,7 @@ class Server:
         return Backup(self._version, clone(list(self._objects.items())))
 
     def restore(self, backup: Backup, *, bump: int = 0) -> None:
-        """Have the objects of a backup again. `bump`: with so much later versions from now on.
+        """Restore the objects of a backup. `bump`: by how much later versions are from now on.
 
         As `etcdutl snapshot restore`, with `--bump-revision` and `--mark-compacted` or without.
         Watches have to be broken by the test: all API servers are stopped meanwhile.
@@ -290,7 +290,7 @@ class Server:
             self._log = [write for write in self._log if write.version <= backup.version]
 
     def compact(self) -> None:
-        """Forget all history: a watch that is behind must list again."""
+        """Drop all history: a watch that is behind must list again."""
         self._compacted = self._version
         self._log.clear()
 

@@ -166,7 +166,7 @@ def shown(pod: Pod, mirror: Pod, ctx: Context = CONTEXT) -> Pod:
 
 
 def ended(pod: Pod, last: Pod | None = None) -> Pod:
-    """H once the last word of a deleted pod stands there."""
+    """H once it shows the final status of a deleted pod."""
     result = copy.deepcopy(pod)
     result["status"] = status.ended(pod, last, ctx=CONTEXT, now=NOW).status
     return result
@@ -181,7 +181,7 @@ def waiting(pod: Pod, reason: constants.Reason, message: str) -> Pod:
 
 
 def snapshot(pod: Pod | Missing, mirror: Pod | Missing, **known: Any) -> Snapshot:
-    """What is known; the foreign namespace is open unless sentences otherwise.
+    """What is known; the foreign namespace is open unless arguments say otherwise.
 
     `last`: M as it was last seen before a list did not contain it any more.
     """

@@ -1,8 +1,8 @@
-"""Whatever happens, in whatever order: nothing runs twice, nothing is left, all comes to rest.
+"""Whatever happens, in any order: nothing runs twice, nothing is left over, both sides converge.
 
 Every part of farlet between its two API servers is the real one; Kubernetes is `model.py` and
 `kubelet.py`. What must never happen is in `invariants.py`. A story that fails is printed as the
-shortest one that does, and belongs into `KNOWN_STORIES` once it is understood.
+shortest one that does, and belongs in `KNOWN_STORIES` once it is understood.
 """
 
 import ast

@@ -1,4 +1,4 @@
-"""Which Events of mirrors wait, which give way, and when the next one may be written."""
+"""Which Events of mirrors wait, which are dropped, and when the next one may be written."""
 
 from __future__ import annotations
 

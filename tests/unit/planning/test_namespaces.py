@@ -1,4 +1,4 @@
-"""What becomes of a foreign namespace that farlet created and that no pod needs."""
+"""What happens to a foreign namespace that farlet created and that no pod needs."""
 
 from __future__ import annotations
 

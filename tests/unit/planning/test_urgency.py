@@ -1,4 +1,4 @@
-"""Classes of work, and which of the things that wait is next."""
+"""Classes of work, and which waiting item is next."""
 
 from __future__ import annotations
 

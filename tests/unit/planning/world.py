@@ -248,7 +248,7 @@ class World:
         self.create(name, policy, "disabled")
 
     def change(self, name: str, value: str) -> None:
-        """A user changes what can change in a living pod."""
+        """A user changes what can change in a running pod."""
         main = {
             "name": "main",
             "image": f"example.org/app:{value}",

@@ -1,4 +1,4 @@
-"""The comparison of audit logs with the table of permissions finds what it is for."""
+"""The comparison of audit logs with the table of permissions finds each kind of difference."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Something that answers HTTP on this machine, as an API server would or quite differently.
+"""A server on this machine that answers HTTP as an API server would, or quite differently.
 
 For what the connection makes of answers; `unit.planning.model` is for what a cluster does.
 """
@@ -54,7 +54,7 @@ async def ok(_request: web.Request) -> web.StreamResponse:
 
 
 def status(code: int, message: str = "no", **headers: str) -> Answer:
-    """What an API server says instead of an object."""
+    """The Status that an API server sends instead of an object."""
 
     async def answer(_request: web.Request) -> web.StreamResponse:
         body = {"kind": "Status", "code": code, "message": message, "reason": "Because"}
@@ -64,7 +64,7 @@ def status(code: int, message: str = "no", **headers: str) -> Answer:
 
 
 def other(code: int, body: str, **headers: str) -> Answer:
-    """What something else says."""
+    """An answer of something that is not an API server."""
 
     async def answer(_request: web.Request) -> web.StreamResponse:
         return web.Response(status=code, text=body, headers=headers, content_type="text/html")

@@ -1,4 +1,4 @@
-"""Evidence of a mirror: what is certain before the registry is read, and without a live read."""
+"""Evidence of a mirror: what is certain before the inventory is read, and without a live read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Changes of living pods between two clusters: what is sent, and what is not."""
+"""Changes of running pods between two clusters: what is sent, and what is not."""
 
 from __future__ import annotations
 

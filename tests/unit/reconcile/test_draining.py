@@ -1,4 +1,4 @@
-"""The node is emptied before farlet ends: who is evicted, who is left, and how long it takes."""
+"""A drain before farlet exits: which pods are evicted, which stay, and how long it takes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A foreign API server that stores a mirror without some fields: the owner of the pod learns it."""
+"""A foreign API server that drops fields of a mirror: the owner of the pod is informed."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from unit.fakeclient import FakeClient
 
 
 class Home(FakeClient):
-    """Takes Events, and knows when each came."""
+    """Accepts Events, and records when each came."""
 
     def __init__(self) -> None:
         self.taken: list[tuple[str, float]] = []

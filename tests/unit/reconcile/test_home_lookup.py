@@ -48,7 +48,7 @@ def found(pod: Pod | None) -> str | None:
 async def started(
     count: int, home: HomeLookup, namespace: str = "shop"
 ) -> list[asyncio.Task[Pod | None]]:
-    """Tasks that look for pods of this many names, and have asked."""
+    """Tasks that look up pods of this many names, and have sent their requests."""
     tasks = [asyncio.create_task(home.find(ObjectKey(namespace, f"pod-{n}"))) for n in range(count)]
     await asyncio.sleep(0)
     await asyncio.sleep(0)

@@ -1,4 +1,4 @@
-"""One object of a form that is not valid: its pod is unknown, and no other is concerned."""
+"""An object whose form is not valid: its pod is unknown, and no other pod is affected."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A watch that cannot be had for hours, and one that is always too old."""
+"""A watch that cannot be opened for hours, and one that is always too old."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ class _Scene:
         )
 
     async def follow(self, *acts: tuple[float, Callable[[], None]]) -> None:
-        """Run it; after each span of seconds do what comes next."""
+        """Run it; after each number of seconds, do the next step."""
         task = asyncio.create_task(self.reflector.run())
         for seconds, act in acts:
             await asyncio.sleep(seconds)

@@ -1,4 +1,4 @@
-"""A foreign node is lost: its pods are given up at home, as on a lost home node."""
+"""A foreign node is lost: its pods become Terminating at home, as those of a lost home node."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ def test_a_label_that_stays_at_home_is_written_to_the_secret_and_then_the_mirror
 
 
 def test_a_canary_that_becomes_stable_loses_its_labels_and_gets_others() -> None:
-    """Progressive delivery exchanges labels of running pods, which read them from a file."""
+    """Progressive delivery changes labels of running pods, which read them from a file."""
     with harness.running() as s:
         _running(s, mode="home")
         _relabel(s, {"role": "canary", "canary-weight": "20"})

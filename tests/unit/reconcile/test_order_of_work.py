@@ -1,4 +1,4 @@
-"""What is done first where requests are slow: three workers, 100 ms for each request."""
+"""What is done first if requests are slow: three workers, 100 ms for each request."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ def _probe(s: Harness) -> None:
 
 
 def _kubeconfig(s: Harness, server: Server) -> None:
-    """The kubeconfig is exchanged: open watches stay, requests go to the other cluster."""
+    """The kubeconfig is replaced: open watches stay, requests go to the other cluster."""
     s.foreign.lead_to(server)
 
 

@@ -1,4 +1,4 @@
-"""What an API server's answer means to the owner of a pod."""
+"""What an API server's refusal means to the owner of a pod."""
 
 from __future__ import annotations
 

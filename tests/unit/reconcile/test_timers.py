@@ -1,4 +1,4 @@
-"""Keys that are put off again and again leave nothing behind in the queue."""
+"""Keys that are delayed repeatedly leave nothing behind in the queue."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Home tokens of a running mirror: when none is fetched, and what a refused one holds up."""
+"""Home tokens of a running mirror: when none is requested, and what a refused one delays."""
 
 from __future__ import annotations
 

@@ -119,7 +119,7 @@ class _Whole:
         self.foreign_server.create("configmaps", harness.OWN, body, by=harness.USER)
 
     def metric(self, name: str) -> float | None:
-        """Its value, for a series without labels or as it is written with them."""
+        """Its value; the name of a series includes its labels, if it has any."""
         for line in self.engine.metrics.exposition().decode().splitlines():
             series, _, value = line.rpartition(" ")
             if series == name:

@@ -1,4 +1,4 @@
-"""Writes that an API server accepts without doing what they ask for: they end."""
+"""Writes that an API server accepts without effect: farlet stops sending them."""
 
 from __future__ import annotations
 

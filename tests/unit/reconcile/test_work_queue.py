@@ -1,4 +1,4 @@
-"""The queue's promises, each as a little story in a loop whose clock jumps."""
+"""The guarantees of the queue, each as a short story in a loop whose clock jumps."""
 
 from __future__ import annotations
 

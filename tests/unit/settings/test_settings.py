@@ -1,4 +1,4 @@
-"""Where settings come from, what they may be, and what is said of wrong ones."""
+"""Where settings come from, which values are valid, and how wrong ones are reported."""
 
 from __future__ import annotations
 

@@ -88,7 +88,7 @@ def test_put_returns_whether_it_kept_the_object() -> None:
 
 
 def _listed(table: PartialTable, *listed: PartialObject, since: int, as_of: int) -> list[str]:
-    """Take over a complete list of one namespace. Returns the uids that were dropped."""
+    """Replace one namespace by a complete list. Returns the uids that were dropped."""
     gone = table.remove_missing(listed, "default", since=since, as_of=as_of)
     for obj in listed:
         table.put_listed(obj, since=since, as_of=as_of)

@@ -113,7 +113,7 @@ def test_the_installer_has_the_given_image_and_begins_with_namespace_and_definit
 
 @pytest.mark.parametrize("path", ["manifests/home", "manifests/foreign", "manifests/default"])
 def test_no_kustomization_contains_a_namespace_or_a_definition(path: str) -> None:
-    """`kubectl delete -k` deletes all objects of a kustomization, with what they contain."""
+    """`kubectl delete -k` deletes all objects of a kustomization, and all that they contain."""
     folders = [manager_manifests.ROOT / path]
     if path == "manifests/default":
         folders.append(manager_manifests.ROOT / "manifests" / "manager")

@@ -1,4 +1,4 @@
-"""What tests of a running login share: a clock that is moved, and a server that takes one token."""
+"""For tests of a login in use: a clock that tests move, and a server that accepts one token."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Clock:
 
 
 def takes_only(token: str, *, together: int = 1) -> Answer:
-    """An API server takes that token only, and answers others once so many have come."""
+    """An API server that accepts only that token, and answers others after this many requests."""
     waiting: list[int] = []
     all_here = asyncio.Event()
 

@@ -1,4 +1,4 @@
-"""After a 401 the credentials are loaded again, for all who met it, and not at each request."""
+"""After a 401 the credentials are loaded once for all requests that got it, not for each."""
 
 from __future__ import annotations
 

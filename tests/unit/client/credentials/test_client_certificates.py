@@ -1,4 +1,4 @@
-"""Client certificates: exchanged while the login runs, and which of two pairs is used."""
+"""Client certificates: replaced while the login is in use, and which of two pairs is used."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from unit.reconcile.apiserver import Front
 
 
 class _Scene:
-    """An API server that wants certificates of one CA, and a kubeconfig that names files."""
+    """An API server that requires certificates of one CA, and a kubeconfig that names files."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

@@ -1,4 +1,4 @@
-"""Exec plugins: asked again before their token ends, and not waited for without end."""
+"""Exec plugins: run again before their token expires, with a limit of time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files of a login are looked at while it runs: a new token is used before the old one fails."""
+"""Files of a login are checked while it is in use: a new token is used before the old one fails."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def _in_a_file(folder: Path, server: str, token: str) -> None:
 
 
 def _as_a_kubelet_does(folder: Path, server: str, token: str) -> None:
-    """The token is seen through two links, of which one is exchanged."""
+    """The token is read through two symbolic links, one of which is replaced."""
     version = folder / token
     version.mkdir()
     (version / "token").write_text(token)

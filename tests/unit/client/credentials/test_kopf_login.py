@@ -1,4 +1,4 @@
-"""What Kopf logs in with: taken up again in time, and never tried for ever."""
+"""The credentials of Kopf: renewed in time, and never tried forever."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A login is loaded for the first time: broken ones refuse the start, and none shows its token."""
+"""The first login: invalid credentials refuse the start, and no login shows its token."""
 
 from __future__ import annotations
 

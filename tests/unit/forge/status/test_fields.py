@@ -1,4 +1,4 @@
-"""The two tables have every field of Kubernetes, and the code follows them."""
+"""The two tables contain every field of Kubernetes, and the code follows them."""
 
 import pytest
 from kubernetes_asyncio import client

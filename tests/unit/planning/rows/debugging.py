@@ -77,7 +77,7 @@ def _mirror(*names: str, **changes: Any) -> Pod:
 
 
 def _adds(name: str) -> Expected:
-    """The container of this name, and no other, to the mirror that it was decided on."""
+    """Adds the container of this name, and no other, to the mirror of the decision."""
 
     def check(given: Snapshot, got: Decision) -> bool:
         action = got.action

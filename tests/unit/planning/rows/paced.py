@@ -20,7 +20,7 @@ _NEW = Ages(mirror_created=0.5)
 
 
 def _scheduled() -> Pod:
-    """M with a node and without a word from its kubelet."""
+    """M with a node and without a report of its kubelet."""
     pod = copy.deepcopy(mirror(phase="Pending"))
     del pod["status"]["containerStatuses"]
     return pod

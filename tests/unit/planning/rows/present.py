@@ -1,4 +1,4 @@
-"""Rows: something stands under M's name."""
+"""Rows: a foreign pod has M's name."""
 
 from __future__ import annotations
 

@@ -144,7 +144,7 @@ def notes(reason: Reason | None) -> Expected:
 
 
 def looks_again(*, after: float, before: float) -> Expected:
-    """Nothing now; again in between so many seconds."""
+    """Nothing now; decide again after a time between these seconds."""
 
     def check(given: Snapshot, got: Decision) -> bool:
         return isinstance(got.action, Wait) and after <= got.action.seconds <= before
@@ -163,7 +163,7 @@ def fails(reason: Reason, action: Wait | None = None) -> Expected:
 
 
 def removes() -> Expected:
-    """The home pod it was decided on is deleted for good."""
+    """The home pod of the decision is deleted with grace period 0."""
     return lambda given, got: (
         not isinstance(given.home, Missing) and got == Decision(DeleteHome(given.home))
     )

@@ -1,4 +1,4 @@
-"""Rows: an API server has accepted a write and has not done what it asks for."""
+"""Rows: an API server has accepted a write without effect."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from unit.planning.rows.row import Row, looks_again, provides, removes, shows
 
 
 def _after(given: Snapshot, *, version: str = "7") -> Snapshot:
-    """What is known once the write of this snapshot was accepted at `version`, in vain."""
+    """What is known once the write of this snapshot was accepted at `version`, without effect."""
     action = plan.decide(given, ctx=CONTEXT).action
     assert isinstance(action, PatchStatus | ReclaimMirror | ProvideSecret)
     answer = cast("ObjectMeta", {"resourceVersion": version})
