@@ -25,7 +25,7 @@ ACCOUNT = "liqo.io/remote-service-account-name"
         pytest.param({MODE: "remote", ACCOUNT: "a" * 253}, "home", "remote", id="longest name"),
     ],
 )
-def test_a_valid_annotation_selects_the_strategy(
+def test_a_valid_annotation_selects_the_access_mode(
     annotations: dict[str, str] | None, default: str, expected: str
 ) -> None:
     ctx = pods.context(access_default=default)

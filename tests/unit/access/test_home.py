@@ -143,7 +143,7 @@ def test_every_process_that_can_read_a_native_token_can_read_ours(
     assert spec["volumes"][0]["projected"]["defaultMode"] == 0o400
 
 
-def test_of_two_sources_for_one_file_the_last_wins_as_in_a_kubelet() -> None:
+def test_the_last_of_two_sources_for_one_file_wins_as_in_a_kubelet() -> None:
     sources = [pods.token(audience="a"), pods.token(audience="b")]
     pod = pods.pod(volumes=[pods.projected(*sources)])
     spec = HOME.mutate(pod["spec"], pod, pods.context()).spec

@@ -134,7 +134,7 @@ def test_farlets_own_annotation_on_the_home_pod_is_not_one_of_the_pod() -> None:
     assert _data(pod, "home") == {"annotations": f'iam.amazonaws.com/role="r"\n{KUBELET}'}
 
 
-def test_of_two_items_for_one_file_the_last_wins_as_in_a_kubelet() -> None:
+def test_the_last_of_two_items_for_one_file_wins_as_in_a_kubelet() -> None:
     pod = _pod(_volume(LABELS, {**ANNOTATIONS, "path": "./labels"}))
     (volume,) = _volumes(pod, "home")
     (source,) = volume["projected"]["sources"]
@@ -151,7 +151,7 @@ def test_of_two_items_for_one_file_the_last_wins_as_in_a_kubelet() -> None:
         pytest.param([_key("labels", "missing")], True, id="a label that neither pod has"),
     ],
 )
-def test_a_file_of_what_the_mirror_has_is_stored_but_not_mounted(
+def test_a_file_that_the_mirror_can_provide_is_stored_but_not_mounted(
     items: list[Any], stored: bool, mode: str
 ) -> None:
     pod = _pod(_volume(*items))

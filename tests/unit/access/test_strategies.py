@@ -34,7 +34,7 @@ def _busy_pod() -> Any:
     )
 
 
-def test_each_entry_point_is_a_strategy_of_its_name_with_a_summary() -> None:
+def test_each_entry_point_is_an_access_mode_of_its_name_with_a_summary() -> None:
     assert sorted(STRATEGIES) == ["disabled", "home", "remote"]
     assert all(strategy.summary for strategy in STRATEGIES.values())
 

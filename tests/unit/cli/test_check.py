@@ -326,7 +326,7 @@ def test_only_results_that_need_attention_are_coloured() -> None:
     assert re.findall(r"\x1b\[(\d+)m(\w+)", table) == [("31", "failed"), ("33", "warning")]
 
 
-def test_a_brief_text_stands_in_the_table_and_the_full_one_in_json() -> None:
+def test_the_table_contains_a_brief_text_and_json_the_full_one() -> None:
     found = (Finding("one", Outcome.OK, "a, b, c", brief="a and 2 more"),)
     assert checking.table(found).endswith("one    ok      a and 2 more\n")
     assert json.loads(checking.to_json(found))["checks"][0]["seen"] == "a, b, c"
@@ -364,7 +364,7 @@ def test_programs_get_json() -> None:
         pytest.param(KeyboardInterrupt(), 130, id="interrupted"),
     ],
 )
-def test_the_exit_code_tells(
+def test_the_exit_code_is_that_of(
     monkeypatch: pytest.MonkeyPatch, result: tuple[Finding, ...] | BaseException, code: int
 ) -> None:
     def check(_wanted: settings.Settings, _offloaded: tuple[str, ...]) -> tuple[Finding, ...]:

@@ -185,7 +185,7 @@ def _review(*, allowed: bool) -> dict[str, Any]:
     return {"kind": "SelfSubjectAccessReview", "status": {"allowed": allowed}}
 
 
-async def test_nothing_is_said_about_a_server_that_does_not_answer(tmp_path: Path) -> None:
+async def test_nothing_is_reported_about_a_server_that_does_not_answer(tmp_path: Path) -> None:
     async with _servers(tmp_path) as env:
         found = {one.what for one in await servers.findings(env.home, None)}
     assert found == {"home clock"}

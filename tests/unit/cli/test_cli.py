@@ -273,7 +273,7 @@ def test_render_reads_no_kubeconfig(monkeypatch: pytest.MonkeyPatch, tmp_path: P
 # --- the rest -----------------------------------------------------------------------------------
 
 
-def test_strategies_are_listed_with_their_package() -> None:
+def test_access_modes_are_listed_with_their_package() -> None:
     lines = farlet("access-modes").stdout.splitlines()
     assert lines[0].split() == ["NAME", "PACKAGE", "SUMMARY"]
     assert [line.split()[:2] for line in lines[1:]] == [

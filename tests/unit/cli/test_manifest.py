@@ -72,7 +72,7 @@ def _with(line: str) -> str:
         ),
     ],
 )
-def test_what_is_no_pod_is_told_with_the_name_of_the_file(text: str, words: list[str]) -> None:
+def test_a_file_without_a_valid_pod_is_reported_with_its_name(text: str, words: list[str]) -> None:
     with pytest.raises(UsageError) as caught:
         manifest.read(text, source="pod.yaml")
     assert str(caught.value).startswith("pod.yaml")

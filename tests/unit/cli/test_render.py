@@ -88,7 +88,7 @@ def test_token_values_and_what_only_a_running_farlet_knows_are_never_printed() -
         assert item["metadata"]["labels"]["farlet.io/virtual-node-id"] == RESOLVED
 
 
-def test_a_mirror_without_company_is_json_of_its_own() -> None:
+def test_a_mirror_alone_is_json_without_a_list() -> None:
     pod = pods.pod(annotations={"liqo.io/api-server-support": "disabled"})
     assert json.loads(render.to_json(_render(pod)))["kind"] == "Pod"
 
@@ -162,7 +162,7 @@ def test_a_name_of_the_home_api_server_without_a_port_has_its_own_limit() -> Non
     assert "the home API server at api.example:443 has a DNS name" in about_aliases.why
 
 
-def test_an_open_address_is_no_matter_to_a_remote_pod() -> None:
+def test_an_open_address_does_not_concern_a_remote_pod() -> None:
     pod = pods.pod(annotations={"liqo.io/api-server-support": "remote"})
     rendered = _render(pod, home_api=Verified(render.endpoint(None, None)))
     assert rendered.mirror["spec"]["containers"] == pod["spec"]["containers"]

@@ -95,7 +95,9 @@ KINDS: dict[str, tuple[int, type[errors.ApiError]]] = {
 
 
 @pytest.mark.parametrize(("code", "kind"), KINDS.values(), ids=KINDS)
-async def test_of_an_api_server(code: int, kind: type[errors.ApiError], tmp_path: Path) -> None:
+async def test_an_answer_of_an_api_server_raises_its_error(
+    code: int, kind: type[errors.ApiError], tmp_path: Path
+) -> None:
     async with apiserver.connected(tmp_path) as (front, cluster):
         front.answer = status(code, "the reason")
         with pytest.raises(kind, match="the reason") as raised:
@@ -145,7 +147,7 @@ async def _follow(cluster: clusters.Cluster, opened: Callable[[], None]) -> list
 
 
 @pytest.mark.parametrize("answer", NOT_KUBERNETES.values(), ids=NOT_KUBERNETES)
-async def test_no_watch_stands_after(answer: Answer, tmp_path: Path) -> None:
+async def test_no_watch_is_open_after(answer: Answer, tmp_path: Path) -> None:
     async with apiserver.connected(tmp_path) as (front, cluster):
         front.answer = answer
         with pytest.raises(errors.Unreachable):

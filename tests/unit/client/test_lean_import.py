@@ -19,7 +19,7 @@ def test_farlet_run_loads_no_model_class() -> None:
 
 
 @pytest.mark.thorough
-def test_without_it_there_are_hundreds() -> None:
+def test_without_lean_import_there_are_hundreds_of_model_classes() -> None:
     assert int(_python(f"import sys; import farlet.app; {_MODELS}")) > 500
 
 

@@ -284,7 +284,7 @@ def test_other_tasks_run_between_the_objects_of_a_list(
     assert seen >= {1, 2}
 
 
-def test_of_each_page_only_what_is_needed_is_kept() -> None:
+def test_only_what_is_needed_of_each_page_is_kept() -> None:
     pages = (_list(7, "a", more="next"), _list(7, "b"))
     scene = Harness(Server(*pages, Watch()), trims=True).after(50)
     assert scene.listed == [("a", 1), ("b", 2)]

@@ -465,7 +465,7 @@ def test_a_namespace_is_deleted_once_the_objects_of_others_are_gone(s: Harness) 
     assert deletions(s) == 1
 
 
-def test_a_pod_that_comes_while_the_namespace_is_judged_keeps_it(s: Harness) -> None:
+def test_a_pod_that_comes_while_the_namespace_is_checked_keeps_it(s: Harness) -> None:
     emptied(s)
     s.home_server.terminate_namespace(SHOP_HOME)
     s.home_server.finish_namespaces()
@@ -484,7 +484,7 @@ def test_a_pod_that_comes_while_the_namespace_is_judged_keeps_it(s: Harness) -> 
     assert s.mirror(namespace=SHOP) is not None
 
 
-def test_a_namespace_that_changes_while_it_is_judged_is_kept_for_now(s: Harness) -> None:
+def test_a_namespace_that_changes_while_it_is_checked_is_kept_for_now(s: Harness) -> None:
     emptied(s)
     home_gone(s)
     relabel = changed(labels={"farlet.io/created-namespace": None})

@@ -19,7 +19,7 @@ def _emptied(s: Harness) -> None:
     assert s.mirror() is None
 
 
-def test_a_deleted_registry_is_recreated_with_all_its_entries() -> None:
+def test_a_deleted_inventory_is_recreated_with_all_its_entries() -> None:
     with harness.running() as s:
         s.create()
         s.wait(5.0)
@@ -30,7 +30,7 @@ def test_a_deleted_registry_is_recreated_with_all_its_entries() -> None:
         assert s.mirror("db", namespace="second-h") is not None
 
 
-def test_a_deleted_registry_is_recreated_without_removed_entries() -> None:
+def test_a_deleted_inventory_is_recreated_without_removed_entries() -> None:
     with harness.running() as s:
         s.create("db", namespace="second")
         _emptied(s)
@@ -41,7 +41,7 @@ def test_a_deleted_registry_is_recreated_without_removed_entries() -> None:
         assert s.registered() == {"second-h": "second"}
 
 
-def test_a_removed_namespace_does_not_come_back_with_the_registry() -> None:
+def test_a_removed_namespace_does_not_come_back_with_the_inventory() -> None:
     with harness.running() as s:
         s.create("db", namespace="second")
         _emptied(s)
@@ -58,7 +58,7 @@ def test_a_removed_namespace_does_not_come_back_with_the_registry() -> None:
 
 
 @pytest.mark.parametrize("namespaces", [(HOME, "second"), ()], ids=["in use", "empty"])
-def test_a_deleted_registry_is_recreated_within_a_minute(
+def test_a_deleted_inventory_is_recreated_within_a_minute(
     namespaces: tuple[str, ...],
 ) -> None:
     with harness.running() as s:
@@ -72,7 +72,7 @@ def test_a_deleted_registry_is_recreated_within_a_minute(
         assert len(before) == len(namespaces)
 
 
-def test_a_registry_that_cannot_be_read_ends_nothing() -> None:
+def test_an_inventory_that_cannot_be_read_ends_nothing() -> None:
     with harness.running() as s:
         s.create()
         s.wait(5.0)
@@ -85,7 +85,7 @@ def test_a_registry_that_cannot_be_read_ends_nothing() -> None:
         assert s.registered() == {FOREIGN: HOME}
 
 
-def test_an_unchanged_registry_costs_one_read_a_minute_and_no_write() -> None:
+def test_an_unchanged_inventory_costs_one_read_a_minute_and_no_write() -> None:
     with harness.running() as s:
         s.create()
         s.wait(5.0)

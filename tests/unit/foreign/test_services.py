@@ -294,7 +294,9 @@ def test_a_service_whose_change_is_not_valid_is_created_again(s: Harness) -> Non
 
 @pytest.mark.parametrize("fault", list(Fault), ids=lambda fault: fault.value)
 @pytest.mark.parametrize("before", range(4))
-def test_a_write_that_fails_is_made_up_for(s: Harness, fault: Fault, before: int) -> None:
+def test_a_write_that_failed_is_followed_by_a_correct_one(
+    s: Harness, fault: Fault, before: int
+) -> None:
     service(s)
     endpoints(s, "10.1.0.3")
     s.foreign.faults.extend([*[Fault.FINE] * (2 + before), fault])
@@ -386,7 +388,7 @@ def closed(s: Harness) -> None:
     s.wait(301.0)
 
 
-def test_they_are_deleted_once_and_not_with_each_prune_of_a_kept_namespace() -> None:
+def test_reflected_services_are_deleted_once_and_not_with_each_prune_of_a_kept_namespace() -> None:
     with harness.running(ctx=CTX, starts=False, new=NewNamespaces()) as s:
         s.reflects = True
         s.home_server.create_namespace("shop")
@@ -407,7 +409,9 @@ def test_they_are_deleted_once_and_not_with_each_prune_of_a_kept_namespace() -> 
         assert len(s.foreign_server.all("services", "shop-h")) == 1
 
 
-def test_they_are_deleted_later_if_the_foreign_cluster_does_not_answer(s: Harness) -> None:
+def test_reflected_services_are_deleted_later_if_the_foreign_cluster_does_not_answer(
+    s: Harness,
+) -> None:
     service(s)
     started(s)
     closed(s)
@@ -420,7 +424,9 @@ def test_they_are_deleted_later_if_the_foreign_cluster_does_not_answer(s: Harnes
     assert s.registered() == {}
 
 
-def test_they_stay_in_a_namespace_that_belongs_to_another_home_now(s: Harness) -> None:
+def test_reflected_services_stay_in_a_namespace_that_belongs_to_another_home_now(
+    s: Harness,
+) -> None:
     service(s)
     started(s)
     closed(s)
@@ -432,7 +438,7 @@ def test_they_stay_in_a_namespace_that_belongs_to_another_home_now(s: Harness) -
     assert s.registered() == {}
 
 
-def test_they_stay_in_a_namespace_that_belongs_to_no_home(s: Harness) -> None:
+def test_reflected_services_stay_in_a_namespace_that_belongs_to_no_home(s: Harness) -> None:
     service(s)
     started(s)
     closed(s)
@@ -441,7 +447,7 @@ def test_they_stay_in_a_namespace_that_belongs_to_no_home(s: Harness) -> None:
     assert shown(s) == {"web": []}
 
 
-def test_none_is_deleted_on_the_answers_of_another_cluster(s: Harness) -> None:
+def test_no_reflected_service_is_deleted_on_the_answers_of_another_cluster(s: Harness) -> None:
     service(s)
     started(s)
     closed(s)
@@ -461,7 +467,7 @@ def test_none_is_deleted_on_the_answers_of_another_cluster(s: Harness) -> None:
     assert s.foreign.requests("DELETE .*/services/") == []
 
 
-def test_they_stay_for_the_mirrors_of_another_virtual_node(s: Harness) -> None:
+def test_reflected_services_stay_for_the_mirrors_of_another_virtual_node(s: Harness) -> None:
     service(s)
     started(s)
     labels = {"farlet.io/virtual-node-id": "another"}

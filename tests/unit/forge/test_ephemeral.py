@@ -119,7 +119,7 @@ def test_a_pod_of_mode_home_gets_a_secret_for_the_ca_of_its_ephemeral_container(
         ),
     ],
 )
-def test_the_guards_judge_one_ephemeral_container_alone(
+def test_the_guards_check_one_ephemeral_container_alone(
     fields: dict[str, Any], allowed: list[str], words: list[str]
 ) -> None:
     bad = pods.container("bad", securityContext={"privileged": True})

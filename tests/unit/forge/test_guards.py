@@ -114,7 +114,7 @@ def test_a_message_names_at_most_eight_findings() -> None:
     assert caught.value.message.count("--allow-pod-feature=host-ports") == 1
 
 
-def test_all_findings_stand_in_one_message() -> None:
+def test_all_findings_are_in_one_message() -> None:
     spec = {"hostPID": True, "resourceClaims": [{"name": "g"}], **_mounts(_secret("any"), P)}
     with pytest.raises(Refused) as caught:
         guards.check(pods.pod(**spec), "home", pods.context())

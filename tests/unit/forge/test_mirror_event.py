@@ -195,7 +195,7 @@ def test_a_message_says_where_what_it_names_is(reason: str, foreign: bool) -> No
         ),
     ],
 )
-def test_what_a_stranger_writes_is_bounded(changes: JSON, field: str, value: object) -> None:
+def test_what_foreign_users_write_is_bounded(changes: JSON, field: str, value: object) -> None:
     assert getattr(seen(KUBELET, **changes), field) == value
 
 

@@ -279,7 +279,7 @@ async def test_a_new_connection_uses_the_link_with_the_fewest() -> None:
             writer.close()
 
 
-async def test_a_connection_that_one_farlet_cannot_open_uses_another() -> None:
+async def test_a_connection_that_one_farlet_cannot_open_uses_another_farlet() -> None:
     async def refuse(_factory: Callable[[], asyncio.BaseProtocol]) -> object:
         raise ConnectionRefusedError
 

@@ -322,7 +322,7 @@ def test_a_restored_foreign_cluster_loses_mirrors_with_and_without_a_record() ->
     assert [name for name, pod in users.pods.items() if pod.unrecorded] == ["unrecorded"]
 
 
-def test_a_campaign_that_was_too_short_says_of_what_it_had_too_little() -> None:
+def test_a_campaign_that_was_too_short_reports_what_it_had_too_little_of() -> None:
     faults = collections.Counter(dict.fromkeys(Kind, results.LEAST_TIMES))
     faults[Kind.CLOCK] -= 1
     verdict = judge.judge(good())

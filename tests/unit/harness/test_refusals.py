@@ -107,7 +107,9 @@ READY = entry("get", "", code=200, user="admin", seconds=-40, requestURI="/ready
         pytest.param([entry("list", "pods", agent="farlet-tests")], id="a test's own request"),
     ],
 )
-def test_at_home_is_excused(tmp_path: Path, entries: list[dict[str, Any]]) -> None:
+def test_a_refusal_in_the_home_cluster_is_excused(
+    tmp_path: Path, entries: list[dict[str, Any]]
+) -> None:
     assert refusals.in_home(log(tmp_path, *entries), starts=[at(-60)], kubelet=REAL) == []
 
 
@@ -151,7 +153,9 @@ def test_at_home_is_excused(tmp_path: Path, entries: list[dict[str, Any]]) -> No
         ),
     ],
 )
-def test_at_home_is_told(tmp_path: Path, entries: list[dict[str, Any]]) -> None:
+def test_a_refusal_in_the_home_cluster_is_reported(
+    tmp_path: Path, entries: list[dict[str, Any]]
+) -> None:
     (told,) = refusals.in_home(log(tmp_path, *entries), starts=[at(-60)], kubelet=REAL)
     assert told.code == 403
 
@@ -166,7 +170,7 @@ def test_at_home_is_told(tmp_path: Path, entries: list[dict[str, Any]]) -> None:
         pytest.param("farlet", -55, 0, id="farlet, by a server just started"),
     ],
 )
-def test_abroad_only_a_server_that_has_started_is_excused(
+def test_in_the_foreign_cluster_only_a_server_that_just_started_is_excused(
     tmp_path: Path, user: str, seconds: float, count: int
 ) -> None:
     found = log(tmp_path, entry("create", "pods", user=user, seconds=seconds, message=CANNOT))

@@ -120,7 +120,7 @@ def test_before_the_login_nothing_is_known_of_the_foreign_cluster() -> None:
         ),
     ],
 )
-def test_of_the_url_of_the_foreign_api_server_only_the_address_is_shown(
+def test_only_the_address_in_the_url_of_the_foreign_api_server_is_shown(
     server: str, shown: str
 ) -> None:
     foreign = cluster(server=server)

@@ -84,7 +84,7 @@ ECHOES: dict[str, tuple[str | None, Mapping[str, Any], bool]] = {
 
 
 @pytest.mark.parametrize(("kind", "pod", "passed"), ECHOES.values(), ids=ECHOES)
-def test_kopf_s_thread_passes_on_what_says_something_new(
+def test_kopf_s_thread_passes_on_only_new_information(
     kind: str | None, pod: Mapping[str, Any], passed: bool
 ) -> None:
     s = Harness()

@@ -89,7 +89,7 @@ def test_a_url_without_the_other_half_is_refused(
         pytest.param("https://0.0.0.0:6443", id="the unspecified address"),
     ],
 )
-def test_a_loopback_address_is_warned_of(url: str) -> None:
+def test_a_loopback_address_causes_a_warning(url: str) -> None:
     where = resolve(None, "443", url)
     assert where is not None
     warning = endpoint.loopback_warning(where)
@@ -99,7 +99,7 @@ def test_a_loopback_address_is_warned_of(url: str) -> None:
 
 
 @pytest.mark.parametrize("host", ["192.0.2.1", "2001:db8::1", "home.test", "localhost.test"])
-def test_other_addresses_are_not_warned_of(host: str) -> None:
+def test_other_addresses_cause_no_warning(host: str) -> None:
     assert endpoint.loopback_warning(Endpoint(host, 443)) is None
 
 

@@ -346,7 +346,7 @@ def _of_other(claim: Object) -> Object:
     return {**claim, "metadata": metadata}
 
 
-async def test_a_gone_foreign_cluster_leaves_the_home_cluster_as_it_was() -> None:
+async def test_disconnect_without_the_foreign_cluster_leaves_the_home_cluster_as_it_was() -> None:
     before = Pair()
     pair = await connected()
     pair.run_pods()
@@ -357,7 +357,7 @@ async def test_a_gone_foreign_cluster_leaves_the_home_cluster_as_it_was() -> Non
     assert pair.foreign.find("pods", "shop-home", "web")
 
 
-async def test_a_gone_home_cluster_leaves_the_foreign_cluster_as_it_was() -> None:
+async def test_disconnect_without_the_home_cluster_leaves_the_foreign_cluster_as_it_was() -> None:
     before = Pair()
     pair = await connected()
     pair.run_pods()

@@ -54,7 +54,7 @@ async def test_a_node_whose_namespace_another_one_uses_leaves_what_both_use() ->
         pytest.param("secrets", "farlet-other-home", id="Secret"),
     ],
 )
-async def test_the_home_namespace_stays_with_a_node_that_was_installed_by_hand(
+async def test_the_home_namespace_stays_with_a_node_that_was_installed_manually(
     plural: str, name: str
 ) -> None:
     pair = await connected()
@@ -108,7 +108,7 @@ async def test_several_system_namespaces_are_named() -> None:
     assert "farlet-far, mine. Choose one with --foreign-system-namespace" in str(caught.value)
 
 
-async def test_a_gone_home_cluster_needs_no_name_of_the_system_namespace() -> None:
+async def test_disconnect_without_the_home_cluster_needs_no_name_of_the_system_namespace() -> None:
     pair = Pair()
     await pair.connect(ELSEWHERE)
     await pair.disconnect(home=False)

@@ -203,7 +203,7 @@ def test_the_error_for_missing_logs(status: dict[str, Any], previous: bool, erro
     ],
     ids=str,
 )
-def test_who_debugs_learns_why_the_container_was_rejected(
+def test_the_user_of_kubectl_debug_learns_why_the_container_was_rejected(
     endpoint: Endpoint, error: tuple[int, str]
 ) -> None:
     ended = {"exitCode": 128, "reason": "EphemeralContainerRejected", "message": "no"}

@@ -108,7 +108,7 @@ async def test_the_guard_is_asked_after_the_wait_for_a_slot(tmp_path: Path) -> N
         assert f"POST {PODS}" not in front.asked
 
 
-async def test_the_guard_is_asked_after_the_connection_stands(
+async def test_the_guard_is_asked_after_the_connection_is_established(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gate = Gate(opened=1)

@@ -142,7 +142,7 @@ def test_a_home_api_server_that_does_not_answer_is_waited_for() -> None:
     faketime.run(story())
 
 
-def test_a_kubelet_that_renews_the_lease_is_told_from_a_farlet() -> None:
+def test_a_kubelet_that_renews_the_lease_is_distinguished_from_a_farlet() -> None:
     async def story() -> None:
         server = Server()
         await process(server, "someone").renew()

@@ -140,7 +140,7 @@ async def test_a_connection_is_cut_after_the_time_limit() -> None:
         await eventually(port, 0)
 
 
-async def test_a_flood_from_one_source_displaces_nobody_else() -> None:
+async def test_a_flood_from_one_source_displaces_no_other_source() -> None:
     """Not even while the connections arrive faster than they are accepted."""
     async with Port(Limits(8, 8)).listening() as port:
         (other,) = await connections(port, 2)

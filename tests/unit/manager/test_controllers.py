@@ -153,7 +153,7 @@ def test_the_state_of_pods_is_followed_without_an_event(env: Harness) -> None:
     )
 
 
-def test_drift_is_mended(env: Harness) -> None:
+def test_drift_is_corrected(env: Harness) -> None:
     env.create()
     env.advance()
     found = env.server.objects[deployment_path()]

@@ -86,7 +86,7 @@ def test_a_pod_that_is_not_ready_does_not_block_the_drain_of_a_machine(path: str
     assert budget["spec"]["unhealthyPodEvictionPolicy"] == "AlwaysAllow"
 
 
-def test_the_name_of_the_node_stands_in_the_settings_and_where_it_is_replaced() -> None:
+def test_settings_and_binding_contain_the_name_of_the_node_that_is_replaced() -> None:
     (binding,) = documents("home/node-identity/client-authority.yaml")
     assert binding["subjects"][0]["name"] == f"system:node:{role_manifests.NODENAME}"
     settings = SETTINGS.read_text()
@@ -124,7 +124,7 @@ def test_the_image_gets_what_is_locked_and_no_more_than_farlet_needs() -> None:
     assert not (tools - needed) & image.keys()
 
 
-def test_the_dockerfile_says_all_that_the_daemonless_build_asks_it() -> None:
+def test_the_dockerfile_contains_all_that_the_daemonless_build_reads() -> None:
     made = farletimage.recipe()
     assert set(made.packages) == {"ca-certificates", "python3"}
     assert made.config["Entrypoint"][-2:] == ["-m", "farlet"]

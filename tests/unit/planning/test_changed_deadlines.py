@@ -94,12 +94,12 @@ def test_a_node_whose_clock_is_ahead_shortens_no_deadline(later: int) -> None:
     assert _corrected(pod, mirror, NOW + later) == {"activeDeadlineSeconds": 497}
 
 
-def test_a_start_in_the_future_is_no_wait() -> None:
+def test_a_start_in_the_future_causes_no_wait() -> None:
     pod, mirror = _waited(bound=None, started=4, ahead=300)
     assert _corrected(pod, mirror, NOW + 4) is None
 
 
-def test_a_home_cluster_whose_clock_is_ahead_is_no_wait() -> None:
+def test_a_home_cluster_whose_clock_is_ahead_causes_no_wait() -> None:
     pod, mirror = _waited(bound=1, started=1)
     pod["status"] = {"startTime": timestamps.rfc3339(NOW - 300)}
     assert _corrected(pod, mirror, NOW + 4) is None

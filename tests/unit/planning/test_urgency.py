@@ -141,7 +141,7 @@ ORDERS: dict[str, tuple[WaitingLine[str], float, str]] = {
 
 
 @pytest.mark.parametrize(("line", "now", "expected"), ORDERS.values(), ids=ORDERS)
-def test_the_next_one_is(line: WaitingLine[str], now: float, expected: str) -> None:
+def test_the_next_item_is(line: WaitingLine[str], now: float, expected: str) -> None:
     assert "".join(_taken(line, now)) == expected
 
 

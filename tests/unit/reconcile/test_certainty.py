@@ -32,7 +32,7 @@ def _unread(made: Harness) -> None:
     "deleted", [False, True], ids=["is not taken for lost", "is not let go while it is deleted"]
 )
 @pytest.mark.parametrize("policy", ["Always", "OnFailure", "Never"])
-def test_before_the_registry_is_read_a_mirrored_pod_of_no_namespace(
+def test_before_the_inventory_is_read_a_mirrored_pod_of_no_namespace(
     policy: str, deleted: bool
 ) -> None:
     with harness.running(ctx=ONE_NAMESPACE, starts=False) as s:
@@ -47,7 +47,7 @@ def test_before_the_registry_is_read_a_mirrored_pod_of_no_namespace(
         assert not [entry for entry in s.logs if entry["log_level"] == "error"]
 
 
-def test_before_the_registry_is_read_a_pod_that_never_ran_is_not_removed() -> None:
+def test_before_the_inventory_is_read_a_pod_that_never_ran_is_not_removed() -> None:
     with harness.running(ctx=ONE_NAMESPACE, starts=False) as s:
         s.create(namespace="second")
         s.delete(namespace="second")
@@ -60,7 +60,7 @@ def test_before_the_registry_is_read_a_pod_that_never_ran_is_not_removed() -> No
         assert s.pod(namespace="second") is None, "it is reconciled once the registry is read"
 
 
-def test_before_the_registry_is_read_changing_messages_are_written_once_a_minute() -> None:
+def test_before_the_inventory_is_read_changing_messages_are_written_once_a_minute() -> None:
     with harness.running(ctx=ONE_NAMESPACE, starts=False) as s:
         tries = itertools.count(1)
         s.foreign.refusing[REGISTRY] = lambda: errors.Unreachable(
@@ -76,7 +76,7 @@ def test_before_the_registry_is_read_changing_messages_are_written_once_a_minute
         assert all(b - a >= 60.0 for a, b in itertools.pairwise(at))
 
 
-def test_once_the_registry_is_read_a_pod_of_no_namespace_shows_the_reason() -> None:
+def test_once_the_inventory_is_read_a_pod_of_no_namespace_shows_the_reason() -> None:
     with harness.running(ctx=ONE_NAMESPACE, starts=False) as s:
         s.create(namespace="second")
         _unread(s)
@@ -123,7 +123,7 @@ def test_a_mirrored_pod_of_no_namespace_reports_why_it_cannot_be_deleted() -> No
         assert not [entry for entry in s.logs if entry["log_level"] == "error"]
 
 
-def test_a_namespace_whose_removal_was_not_answered_is_registered_again() -> None:
+def test_a_namespace_whose_removal_was_not_answered_is_in_the_inventory_again() -> None:
     with harness.running() as s:
         s.create()
         s.wait(5.0)
@@ -142,7 +142,7 @@ def test_a_namespace_whose_removal_was_not_answered_is_registered_again() -> Non
         assert s.registered() == {harness.FOREIGN: HOME}
 
 
-def test_a_namespace_whose_removal_never_arrived_stays_registered() -> None:
+def test_a_namespace_whose_removal_never_arrived_stays_in_the_inventory() -> None:
     with harness.running() as s:
         s.create()
         s.wait(5.0)

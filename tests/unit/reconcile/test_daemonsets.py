@@ -49,7 +49,7 @@ def test_a_refused_pod_of_a_daemonset_goes_when_it_is_deleted() -> None:
         assert s.pod() is None
 
 
-def test_a_running_one_keeps_running_after_the_setting_changes_until_its_mirror_is_lost() -> None:
+def test_a_running_pod_keeps_running_after_the_setting_changes_until_its_mirror_is_lost() -> None:
     with harness.running(ctx=RUN) as s:
         _daemon(s)
         s.wait(10.0)
@@ -67,7 +67,7 @@ def test_a_running_one_keeps_running_after_the_setting_changes_until_its_mirror_
         assert s.reason() == "DaemonSetNotAllowed"
 
 
-def test_waiting_ones_start_when_the_setting_allows_them() -> None:
+def test_waiting_pods_start_when_the_setting_allows_them() -> None:
     with harness.running() as s:
         _daemon(s)
         s.wait(10.0)

@@ -81,7 +81,7 @@ async def test_namespaces_do_not_wait_for_each_other() -> None:
     await asyncio.gather(*tasks)
 
 
-async def test_who_asks_during_a_list_is_answered_by_a_later_one() -> None:
+async def test_a_caller_during_a_list_is_answered_by_a_later_list() -> None:
     home = Home()
     looking = lookup(home)
     first = await started(1, looking)
@@ -93,7 +93,7 @@ async def test_who_asks_during_a_list_is_answered_by_a_later_one() -> None:
     assert len(home.lists) == 2
 
 
-async def test_a_failure_reaches_all_who_wait_and_nobody_after_them() -> None:
+async def test_a_failure_reaches_all_waiting_callers_and_no_later_one() -> None:
     home = Home("pod-0")
     looking = lookup(home)
     tasks = await started(3, looking)

@@ -30,7 +30,7 @@ def _labelled(s: Harness) -> bool:
     return bool(mirror["metadata"]["labels"].get(OWNER) == objects.CONTEXT.virtual_node_id)
 
 
-def test_that_of_a_running_pod() -> None:
+def test_the_label_of_a_running_pod_s_mirror_is_restored() -> None:
     with harness.running() as s:
         _running(s)
         _strip(s)
@@ -39,7 +39,9 @@ def test_that_of_a_running_pod() -> None:
 
 
 @pytest.mark.parametrize("phase", ["Succeeded", "Failed"])
-def test_that_of_a_finished_pod_whose_mirror_then_ends_with_it(phase: str) -> None:
+def test_the_label_of_a_finished_pod_s_mirror_is_restored_and_the_mirror_ends_with_the_pod(
+    phase: str,
+) -> None:
     with harness.running() as s:
         _running(s, policy="Never")
         body = {"status": objects.mirror(phase=phase).get("status", {})}
@@ -56,7 +58,7 @@ def test_that_of_a_finished_pod_whose_mirror_then_ends_with_it(phase: str) -> No
         assert s.mirror() is None
 
 
-def test_that_of_a_pod_that_is_being_deleted_which_waits_for_its_mirror() -> None:
+def test_the_label_of_a_mirror_whose_pod_is_being_deleted_is_restored() -> None:
     with harness.running() as s:
         _running(s)
         s.delete(grace=30)

@@ -77,7 +77,7 @@ def test_a_deletion_waits_for_one_request_and_not_for_a_burst_of_creations() -> 
 
 
 @pytest.mark.thorough
-def test_a_tenant_whose_pods_change_all_the_time_starves_nobody() -> None:
+def test_a_tenant_whose_pods_change_all_the_time_starves_no_other() -> None:
     """Twelve pods change every 20 ms, which is sixty times what three workers can write."""
     flapping = [f"flap-{number}" for number in range(12)]
     with harness.running() as s:

@@ -112,7 +112,7 @@ def test_a_secret_that_goes_with_its_mirror_wakes_no_pod() -> None:
         assert s.woken == [] or s.mirror() is not None
 
 
-def test_a_secret_that_is_deleted_while_its_mirror_stands_is_written_again() -> None:
+def test_a_secret_that_is_deleted_while_its_mirror_exists_is_written_again() -> None:
     with harness.running() as s:
         _starts(s)
         (secret,) = s.secrets()

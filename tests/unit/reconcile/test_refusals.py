@@ -296,6 +296,6 @@ def test_a_rejection_of_what_home_added_names_the_flag(message: str, fix: str) -
     assert fix in refused.message
 
 
-def test_a_step_by_hand_is_connect_for_a_node_of_connect() -> None:
+def test_a_node_of_farlet_connect_is_fixed_by_farlet_connect() -> None:
     assert api_refusals.by_manifest("apply it", system="farlet") == "apply it"
     assert "--node far (" in api_refusals.by_manifest("apply it", system="farlet-far")

@@ -241,7 +241,7 @@ def test_a_home_namespace_without_a_role_binding_is_reported_once_on_the_node() 
         ) in event["message"]
 
 
-def test_a_pod_that_waits_no_longer_has_one_normal_event() -> None:
+def test_a_pod_that_does_not_wait_any_more_has_one_normal_event() -> None:
     with harness.running() as s:
         s.foreign_server.create("pods", FOREIGN, {"metadata": {"name": "web"}, "spec": {}}, by=USER)
         s.create("web")

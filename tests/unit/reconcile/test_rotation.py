@@ -125,7 +125,7 @@ def test_a_clock_that_is_a_little_behind_costs_nothing() -> None:
     assert _due({"token": [NOW + 200, NOW + 3800]}).token_specs == ()
 
 
-def test_what_is_delivered_is_recorded_beside_what_stands() -> None:
+def test_a_delivered_token_is_recorded_beside_those_that_exist() -> None:
     mirror = _mirror({"vault": [1.0, 2.0]})
     text = token_rotation.record(mirror, {"token": Token("secret", 3.0, 4.0)})
     assert text is not None

@@ -29,7 +29,7 @@ def test_made_files_in_the_repository_are_current(name: str) -> None:
 
 
 @pytest.mark.thorough
-def test_check_finds_a_stale_page_and_writing_cures_it(tmp_path: Path) -> None:
+def test_check_finds_a_stale_page_and_writing_fixes_it(tmp_path: Path) -> None:
     runner = CliRunner()
     assert runner.invoke(pages.main, [str(tmp_path)]).exit_code == 0
     assert runner.invoke(pages.main, [str(tmp_path), "--check"]).exit_code == 0

@@ -107,7 +107,7 @@ def test_a_good_value_is_kept(kubeconfig: str, field: str, given: object, kept: 
         pytest.param("node_ip", "fe80::1%eth0", "zone ID", id="an address with a zone"),
     ],
 )
-def test_a_bad_value_is_told_by_its_flag(
+def test_a_bad_value_is_reported_with_its_flag(
     kubeconfig: str, field: str, given: object, complaint: str
 ) -> None:
     with pytest.raises(errors.UsageError, match=complaint) as caught:
@@ -115,7 +115,7 @@ def test_a_bad_value_is_told_by_its_flag(
     assert loading.flag_name(field) in str(caught.value)
 
 
-def test_wishes_on_labels_of_the_node_do_not_travel_but_for_those_that_foreign_nodes_carry(
+def test_constraints_on_labels_of_the_node_are_dropped_unless_foreign_nodes_have_them(
     kubeconfig: str,
 ) -> None:
     found = load(

@@ -116,11 +116,11 @@ def test_good_values_are_kept(kubeconfig: Path, field: str, given: object, kept:
     assert getattr(load(kubeconfig, **{field: given}), field) == kept
 
 
-def test_the_kubelet_api_listens_at_the_port_that_the_node_tells(kubeconfig: Path) -> None:
+def test_the_kubelet_api_listens_at_the_port_that_the_node_reports(kubeconfig: Path) -> None:
     assert load(kubeconfig, kubelet_port="10251").kubelet_bind_address == values.Address("", 10251)
 
 
-def test_a_default_that_follows_from_a_wrong_setting_is_not_told_as_well(kubeconfig: Path) -> None:
+def test_a_default_that_follows_from_a_wrong_setting_is_not_reported_too(kubeconfig: Path) -> None:
     with pytest.raises(errors.UsageError) as raised:
         load(kubeconfig, kubelet_port="0")
     assert "--kubelet-port" in str(raised.value)
@@ -236,7 +236,7 @@ def test_a_default_that_follows_from_a_wrong_setting_is_not_told_as_well(kubecon
         pytest.param("log_level", "trace", "one of debug, info", id="an unknown level"),
     ],
 )
-def test_wrong_values_are_told_by_flag_and_variable(
+def test_wrong_values_are_reported_with_flag_and_variable(
     kubeconfig: Path, field: str, given: object, says: str
 ) -> None:
     with pytest.raises(errors.UsageError) as caught:
@@ -264,7 +264,7 @@ def test_settings_that_do_not_fit_together_are_refused(
         load(kubeconfig, **flags)
 
 
-def test_all_wrong_settings_are_told_at_once() -> None:
+def test_all_wrong_settings_are_reported_at_once() -> None:
     with pytest.raises(errors.UsageError) as caught:
         loading.load(settings.Settings, {"workers": "x"})
     message = str(caught.value)
@@ -287,7 +287,7 @@ def test_all_wrong_settings_are_told_at_once() -> None:
         pytest.param("a: !!bool x", "is not valid YAML", id="a tag with a wrong value"),
     ],
 )
-def test_a_wrong_file_is_told_by_its_path(
+def test_a_wrong_file_is_reported_with_its_path(
     kubeconfig: Path, tmp_path: Path, content: str, says: str
 ) -> None:
     path = tmp_path / "farlet.yaml"
@@ -350,7 +350,7 @@ def test_settings_cannot_be_changed(kubeconfig: Path) -> None:
         found.workers = 3
 
 
-def test_every_setting_has_a_help_text_and_a_look() -> None:
+def test_every_setting_has_a_help_text_and_a_placeholder() -> None:
     for field, info in settings.Settings.model_fields.items():
         assert info.description, field
         assert info.description.endswith("."), field

@@ -53,7 +53,7 @@ def test_what_is_kept_takes_hardly_more_memory_than_its_json() -> None:
     assert used < 1.5 * kept
 
 
-def test_of_a_mirror_s_spec_its_node_and_the_names_of_ephemeral_containers_are_kept() -> None:
+def test_node_and_names_of_ephemeral_containers_of_a_mirror_s_spec_are_kept() -> None:
     store = Store()
     mirror: Any = _pod(1)
     mirror["spec"]["ephemeralContainers"] = [{"name": "debug", "env": [{"name": "A"}]}]
@@ -62,7 +62,7 @@ def test_of_a_mirror_s_spec_its_node_and_the_names_of_ephemeral_containers_are_k
     assert kept["spec"] == {"nodeName": "n", "ephemeralContainers": [{"name": "debug"}]}
 
 
-def test_of_a_secret_no_data_is_kept() -> None:
+def test_no_data_of_a_secret_is_kept() -> None:
     store = Store()
     secret: Any = {"metadata": _pod(1)["metadata"], "data": {"token": "c2VjcmV0"}}
     store.secrets.put(secret)

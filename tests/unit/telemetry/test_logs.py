@@ -202,7 +202,7 @@ def test_the_level_applies_to_farlet() -> None:
     assert "token not refreshed" in out.getvalue()
 
 
-def test_of_the_object_that_kopf_attaches_only_name_and_uid_are_logged() -> None:
+def test_only_name_and_uid_of_the_object_that_kopf_attaches_are_logged() -> None:
     out = configure()
     ref = {"apiVersion": "v1", "kind": "Pod", "namespace": "shop", "name": "web", "uid": "u"}
     extra = {"k8s_ref": ref, "settings": kopf.OperatorSettings(), "k8s_skip": True}

@@ -92,7 +92,7 @@ async def test_the_probe_port_serves_it() -> None:
         assert state.read(await answer.read()) == FULL
 
 
-def test_of_a_state_that_is_too_long_the_last_namespaces_are_left_out() -> None:
+def test_a_state_that_is_too_long_lacks_its_last_namespaces() -> None:
     entries = tuple(
         state.NamespaceState(home=f"{i:063}", foreign="f" * 63, problem="\x01" * 5000)
         for i in range(state.MAX_ENTRIES)

@@ -193,7 +193,7 @@ async def test_what_the_library_raises_is_not_quoted(
     assert raised.value.__cause__ is None
 
 
-async def test_of_several_kubeconfigs_the_first_wins_as_with_kubectl(tmp_path: Path) -> None:
+async def test_the_first_of_several_kubeconfigs_wins_as_with_kubectl(tmp_path: Path) -> None:
     paths = [
         apiserver.kubeconfig(tmp_path / name, f"https://{name}.example", token=name)
         for name in ("first", "second")

@@ -95,7 +95,7 @@ GATE = {"readinessGates": [{"conditionType": "example.com/lb"}]}
         pytest.param("True", None, "True", ("True", None), id="mirror-without-ready"),
     ],
 )
-def test_ready_is_the_containers_and_homes_own_gates(
+def test_readiness_follows_the_containers_and_the_home_pod_s_own_gates(
     containers: str, foreign_ready: str | None, gate: str | None, expected: Any
 ) -> None:
     home = with_conditions(*([condition("example.com/lb", gate)] if gate else []))
