@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import functools
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -70,13 +71,14 @@ class _Check:
     """A check of the credentials of a node."""
 
     node: VirtualNode
+    mounted: frozenset[str]
     changes: int
     """How many changes of its Secrets and CSRs had been reported when it began."""
     at: datetime
 
     def suffices_for(self, other: _Check) -> bool:
         """Whether a later check would find the same."""
-        same = self.node == other.node and self.changes == other.changes
+        same = replace(other, at=self.at) == self
         return same and other.at < self.at + CHECK_EVERY
 
 
@@ -107,17 +109,17 @@ class Credentials:
         self._home = home
         self._now = now
         self._connect = connect
-        self._verified: dict[tuple[ObjectKey, credentials.Name], _Verified] = {}
-        self._failures: dict[ObjectKey, _Failure] = {}
+        self._verified: dict[tuple[ObjectKey, str], _Verified] = {}
+        """By VirtualNode and name of the Secret, as `_failures`."""
+        self._failures: dict[tuple[ObjectKey, str], _Failure] = {}
         self._changes: Counter[ObjectKey] = Counter()
         self._last: dict[ObjectKey, tuple[_Check, Condition]] = {}
         """The last check of each node, and what it has found."""
 
     def forget(self, key: ObjectKey) -> None:
         """The VirtualNode is gone."""
-        self._verified.pop((key, "home"), None)
-        self._verified.pop((key, "foreign"), None)
-        self._failures.pop(key, None)
+        self._verified = {one: found for one, found in self._verified.items() if one[0] != key}
+        self._failures = {one: found for one, found in self._failures.items() if one[0] != key}
         self._last.pop(key, None)
         self._changes.pop(key, None)
 
@@ -125,42 +127,47 @@ class Credentials:
         """A Secret or a CSR of this VirtualNode has changed: its next check is due."""
         self._changes[key] += 1
 
-    async def reconcile(self, node: VirtualNode) -> Condition:
+    async def reconcile(
+        self, node: VirtualNode, mounted: frozenset[str] = frozenset()
+    ) -> Condition:
         """Check the credentials of a node, and renew what is due: the condition CredentialsValid.
 
+        `mounted` are the foreign Secrets that its pods mount, beside that of its spec.
         Raises `FarletError` if the home API server does not answer or does not allow it. May be
         called at any time; it sends requests once a minute, and after `changed`.
         """
-        check = _Check(node, self._changes[node.key], self._now())
+        check = _Check(node, mounted, self._changes[node.key], self._now())
         last = self._last.get(node.key)
         if last is not None and last[0].suffices_for(check):
             return last[1]
-        found = await self._check(node)
+        found = await self._check(check)
         self._last[node.key] = check, found
         return found
 
-    async def _check(self, node: VirtualNode) -> Condition:
+    async def _check(self, check: _Check) -> Condition:
         for attempt in (1, 2):
             try:
-                return findings.condition(await self._findings(node))
+                return findings.condition(await self._findings(check))
             except errors.Conflict:  # another client has changed the Secret: decide again
                 if attempt == 2:
                     raise
         raise AssertionError("the loop returns or raises")
 
-    async def _findings(self, node: VirtualNode) -> list[Finding]:
+    async def _findings(self, wanted: _Check) -> list[Finding]:
         """About each of its credentials: what one check meets must not keep another from renewing.
 
         Raises what a check met, unless other credentials cannot be used: that is certain.
         """
-        checks = [self._foreign]
+        node = wanted.node
+        secrets = (node.foreign_secret, *sorted(wanted.mounted - {node.foreign_secret}))
+        checks = [functools.partial(self._foreign, node, name) for name in secrets]
         if node.spec.identity is Identity.NODE:
-            checks.append(self._client)
+            checks.append(functools.partial(self._client, node))
         found: list[Finding] = []
         failed: list[Exception] = []
         for check in checks:
             try:
-                found.append(await check(node))
+                found.append(await check())
             except Exception as err:  # noqa: BLE001 - it is raised or logged below
                 failed.append(err)
         if not failed:
@@ -180,7 +187,7 @@ class Credentials:
         )
         config = stored.kubeconfig
         if config is not None and client_credentials.is_usable(stored, now=self._now()):
-            user = await self._user(node, "home", config)
+            user = await self._user(node, node.home_secret, "home", config)
             if user is not None and user.user != names.node_user(node.name):
                 stored = client_credentials.rejected(stored, where=where)
             elif user is not None:
@@ -279,16 +286,16 @@ class Credentials:
 
     # --- foreign cluster --------------------------------------------------------------------------
 
-    async def _foreign(self, node: VirtualNode) -> Finding:
-        where = f"Secret {node.namespace}/{node.foreign_secret}"
-        secret = await self._secret(node, node.foreign_secret)
+    async def _foreign(self, node: VirtualNode, name: str) -> Finding:
+        where = f"Secret {node.namespace}/{name}"
+        secret = await self._secret(node, name)
         content = _data(secret).get(kubeconfigs.KEY)
         if secret is None or content is None:
             return Finding(
                 "False",
                 Reason.FOREIGN_KUBECONFIG_MISSING,
                 f"{where} does not exist or has no key {kubeconfigs.KEY}: run farlet connect, or "
-                f"kubectl -n {node.namespace} create secret generic {node.foreign_secret} "
+                f"kubectl -n {node.namespace} create secret generic {name} "
                 f"--from-file {kubeconfigs.KEY}=FILE",
             )
         try:
@@ -296,7 +303,7 @@ class Credentials:
         except kubeconfigs.Unusable as err:
             message = f"the kubeconfig in {where} cannot be used: {err}"
             return Finding("False", Reason.FOREIGN_KUBECONFIG_INVALID, message)
-        verified = await self._user(node, "foreign", config)
+        verified = await self._user(node, name, "foreign", config)
         if config.token is None:
             return _foreign_certificate(config, verified, where=where, now=self._now())
         token = foreign_token.read(config.token)
@@ -308,34 +315,34 @@ class Credentials:
             )
         problem = None
         if verified is not None and foreign_token.is_due(token, now=self._now()):
-            token, problem = await self._renew(node, secret, config, token)
+            token, problem = await self._renew(node, name, secret, config, token)
         found = foreign_token.report(token, where=where, problem=problem, now=self._now())
         return found if verified is not None or found.status == "False" else _unverified(found)
 
     async def _renew(
-        self, node: VirtualNode, secret: JSON, config: Kubeconfig, token: Token
+        self, node: VirtualNode, name: str, secret: JSON, config: Kubeconfig, token: Token
     ) -> tuple[Token, str | None]:
         """The token that is used from now on, and why it is the old one."""
-        digest = _digest(config)
-        failure = self._failures.get(node.key)
+        digest, key = _digest(config), (node.key, name)
+        failure = self._failures.get(key)
         if failure is None or failure.digest != digest:
             failure = None
         elif self._now() < failure.again:
             return token, failure.problem
         try:
             renewed, new = await self._new_token(config, token)
-            await self._write(node, node.foreign_secret, secret, {kubeconfigs.KEY: renewed.text()})
+            await self._write(node, name, secret, {kubeconfigs.KEY: renewed.text()})
         except errors.Conflict:
             raise
         except errors.FarletError as err:
             problem = f"its renewal failed: {err}"
             backoff = failure.backoff if failure else retrying.Backoff(*RETRY_SECONDS)
             again = self._now() + timedelta(seconds=backoff.next())
-            self._failures[node.key] = _Failure(digest, problem, again, backoff)
+            self._failures[key] = _Failure(digest, problem, again, backoff)
             log.warning("failed to renew foreign token", node=node.name, err=str(err))
             return token, problem
-        self._failures.pop(node.key, None)
-        self._verified[node.key, "foreign"] = _Verified(_digest(renewed), self._now(), new.user)
+        self._failures.pop(key, None)
+        self._verified[key] = _Verified(_digest(renewed), self._now(), new.user)
         log.info("foreign token renewed", node=node.name, until=str(new.expires))
         return new, None
 
@@ -374,11 +381,12 @@ class Credentials:
     # --- both -------------------------------------------------------------------------------------
 
     async def _user(
-        self, node: VirtualNode, cluster: credentials.Name, config: Kubeconfig
+        self, node: VirtualNode, secret: str, cluster: credentials.Name, config: Kubeconfig
     ) -> _Verified | None:
-        """What the API server said last about credentials; `None` while it does not answer."""
+        """What the API server said last about the credentials in a Secret; `None` while it does
+        not answer."""
         reached = self._home_config(config.pair) if cluster == "home" else config
-        known = self._verified.get((node.key, cluster))
+        known = self._verified.get((node.key, secret))
         digest, now = _digest(reached), self._now()
         if known is not None and known.digest != digest:
             known = None
@@ -389,7 +397,7 @@ class Credentials:
         except errors.FarletError as err:
             log.debug("failed to verify credentials", node=node.name, err=str(err))
             return known
-        verified = self._verified[node.key, cluster] = _Verified(digest, now, user)
+        verified = self._verified[node.key, secret] = _Verified(digest, now, user)
         return verified
 
     async def _review(self, cluster: credentials.Name, config: Kubeconfig) -> str | None:

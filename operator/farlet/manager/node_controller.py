@@ -46,7 +46,8 @@ class Dependencies:
     image: str
     read_state: Callable[[JSON], Awaitable[State]]
     """The state that a pod reports. Raises `ValueError` with why there is none."""
-    check_credentials: Callable[[VirtualNode], Awaitable[Condition]]
+    check_credentials: Callable[[VirtualNode, frozenset[str]], Awaitable[Condition]]
+    """Gets the foreign Secrets that pods of a spec before still mount, too."""
     credentials_changed: Callable[[ObjectKey], None]
     """Gets a VirtualNode of which a Secret or a certificate signing request has changed."""
     forget: Callable[[ObjectKey], None]
@@ -212,10 +213,12 @@ class NodeController:
         kind = conditions.ConditionType.CREDENTIALS_VALID
         node = parsed.node
         try:
-            serving = node if parsed.refused is None else await self._deployed(node)
+            mounts = await self._mounts(node)
+            serving = node if parsed.refused is None else next(iter(mounts), None)
             if serving is None:
                 return conditions.CREDENTIALS_NOT_CHECKED
-            return await self._use.check_credentials(serving)
+            secrets = {one.foreign_secret for one in mounts} - {serving.foreign_secret}
+            return await self._use.check_credentials(serving, frozenset(secrets))
         except errors.FarletError as err:
             return Condition(kind, conditions.UNKNOWN, "CheckFailed", str(err))
         except Exception as err:
@@ -225,16 +228,19 @@ class NodeController:
             failures.append(errors.FarletError(found.message))
             return found
 
-    async def _deployed(self, node: VirtualNode) -> VirtualNode | None:
-        """The node with the credentials that its pods have from a spec before.
+    async def _mounts(self, node: VirtualNode) -> Sequence[VirtualNode]:
+        """The node with the credentials that its Deployment mounts, and that each of its pods does.
 
-        `None`: it has no pods, or their credentials are not those of this node.
+        They differ until a change of the spec is rolled out, which can stop on its way. Empty: it
+        has no Deployment.
         """
-        found = await self._current("Deployment", node)
-        if found is None or not objects.is_ours(found, node):
-            return None
-        deployed = objects.deployed(node, found)
-        return None if objects.secret_refusal(deployed) else deployed
+        deployment = await self._current("Deployment", node)
+        if deployment is None or not objects.is_ours(deployment, node):
+            return ()
+        pods = [pod for pod in await self._current_pods(node) if rollout.can_serve(pod)]
+        specs = [deployment["spec"]["template"]["spec"], *(pod["spec"] for pod in pods)]
+        found = (objects.mounting(node, spec) for spec in specs)
+        return [one for one in found if one is not None]
 
     async def _applied_or_not(
         self, node: VirtualNode, credentials: Condition, failures: list[errors.FarletError]

@@ -84,18 +84,24 @@ def is_ours(found: JSON, node: VirtualNode) -> bool:
     return is_owned or labels.items() >= node.labels.items()
 
 
-def deployed(node: VirtualNode, deployment: JSON) -> VirtualNode:
-    """The node with those credentials that the pods of its Deployment mount."""
+def mounting(node: VirtualNode, pod_spec: JSON) -> VirtualNode | None:
+    """The node with those credentials that a pod of it mounts.
+
+    `None`: it mounts none, or those of another node.
+    """
     secrets = {
         volume["name"]: volume["secret"]["secretName"]
-        for volume in deployment["spec"]["template"]["spec"].get("volumes") or ()
+        for volume in pod_spec.get("volumes") or ()
         if "secret" in volume
     }
+    if _FOREIGN not in secrets:
+        return None
     spec = Spec(
         identity=Identity.NODE if _HOME in secrets else Identity.SERVICE_ACCOUNT,
-        foreign=Foreign(kubeconfig_secret=OptionalSecretReference(name=secrets.get(_FOREIGN))),
+        foreign=Foreign(kubeconfig_secret=OptionalSecretReference(name=secrets[_FOREIGN])),
     )
-    return node.model_copy(update={"spec": spec})
+    found = node.model_copy(update={"spec": spec})
+    return None if secret_refusal(found) else found
 
 
 def contains(found: object, wanted: object) -> bool:

@@ -35,6 +35,8 @@ class Harness:
         self.credentials: Condition | Exception = CREDENTIALS_NOT_CHECKED
         self.checked: list[VirtualNode] = []
         """VirtualNodes whose credentials were checked."""
+        self.mounted: list[frozenset[str]] = []
+        """The Secrets of a spec before that were checked with them."""
         self.changed: list[ObjectKey] = []
         """VirtualNodes whose credentials have changed."""
         self.forgotten: list[ObjectKey] = []
@@ -66,8 +68,9 @@ class Harness:
             raise found
         return found
 
-    async def _credentials(self, node: VirtualNode) -> Condition:
+    async def _credentials(self, node: VirtualNode, mounted: frozenset[str]) -> Condition:
         self.checked.append(node)
+        self.mounted.append(mounted)
         if isinstance(self.credentials, Exception):
             raise self.credentials
         return self.credentials
@@ -93,7 +96,13 @@ class Harness:
         self.event(changed)
 
     def pod(
-        self, name: str, state: State | Exception | str, *, node: str = "far", phase: str = ""
+        self,
+        name: str,
+        state: State | Exception | str,
+        *,
+        node: str = "far",
+        phase: str = "",
+        secret: str = "",
     ) -> None:
         found: JSON = {
             "kind": "Pod",
@@ -102,6 +111,9 @@ class Harness:
                 "namespace": "farlet",
                 "labels": nodes.node(node).selector,
             },
+            "spec": {"volumes": [{"name": "foreign", "secret": {"secretName": secret}}]}
+            if secret
+            else {},
             "status": {"phase": phase or "Running"},
         }
         self.server.put(f"/api/v1/namespaces/farlet/pods/{name}", found)
@@ -329,6 +341,56 @@ def test_credentials_of_running_pods_stay_valid_with_an_invalid_spec(
     assert env.condition()[1] == request.node.callspec.id
     assert env.condition(type_="CredentialsValid")[1] == "Valid"
     assert {one.secrets for one in env.checked} == {frozenset(secrets)}
+
+
+def test_credentials_of_pods_of_a_spec_before_stay_valid_until_they_have_ended(
+    env: Harness,
+) -> None:
+    env.create()
+    env.advance()
+    env.pod("farlet-far-old", SERVING, secret="farlet-far-foreign")
+    env.change(foreign=MINE)
+    env.mounted.clear()
+    assert "deployments/farlet-far" in writes(env.advance())
+    env.pod("farlet-far-new", "it waits for its Secret", secret="mine")
+    env.advance()
+    assert env.checked[-1].foreign_secret == "mine"
+    assert set(env.mounted) == {frozenset({"farlet-far-foreign"})}
+    gone = env.server.objects.pop("/api/v1/namespaces/farlet/pods/farlet-far-old")
+    env.event(gone, deleted=True)
+    env.advance()
+    assert env.mounted[-1] == frozenset()
+
+
+def test_credentials_of_pods_stay_valid_while_settings_beside_another_secret_are_refused(
+    env: Harness,
+) -> None:
+    env.create()
+    env.pod("farlet-far-old", SERVING, secret="farlet-far-foreign")
+    env.advance()
+    env.change(foreign=MINE, capacity={"cpu": "8"})
+    env.advance()
+    assert env.condition()[1] == "InvalidSpec"
+    assert env.mounted[-1] == {"farlet-far-foreign"}
+
+
+@pytest.mark.parametrize("secret", ["", "farlet-other-foreign", "farlet-other-home"])
+def test_a_pod_names_no_credentials_of_another_node(env: Harness, secret: str) -> None:
+    env.create(foreign=MINE)
+    env.pod("farlet-far-a", SERVING, secret=secret)
+    env.advance()
+    assert set(env.mounted) == {frozenset()}
+
+
+def test_credentials_of_pods_of_others_are_not_checked(env: Harness) -> None:
+    """Before the manager takes a node over, its pods belong to an installation by hand."""
+    by_hand = {"metadata": {"name": "farlet-far", "labels": {}}, "spec": {"replicas": 2}}
+    env.server.put(deployment_path(), by_hand)
+    env.create()
+    env.pod("farlet-far-by-hand", SERVING, secret="by-hand")
+    env.advance()
+    assert env.condition()[1] == "ObjectConflict"
+    assert set(env.mounted) == {frozenset()}
 
 
 def test_a_deployment_of_others_names_no_credentials_of_a_node(env: Harness) -> None:

@@ -33,6 +33,8 @@ class Harness(Clusters):
     def __init__(self, folder: Path, **spec: Any) -> None:
         super().__init__(folder)
         self.node = nodes.node(**spec)
+        self.mounted: frozenset[str] = frozenset()
+        """Further foreign Secrets that pods mount."""
         self.foreign_server.put(BINDING, {"metadata": {"name": "farlet-token", "uid": "u-token"}})
         self.foreign_server.token = lambda asked: self.issue_token(
             life=timedelta(seconds=asked["expirationSeconds"]),
@@ -45,9 +47,9 @@ class Harness(Clusters):
         """A new process of the manager: nothing is in memory."""
         self.manager = credentials.Credentials(self.home, now=self.now, connect=self.connect)
 
-    def give_token(self, token: str) -> None:
+    def give_token(self, token: str, *, secret: str = FOREIGN) -> None:
         config = Kubeconfig("https://foreign.example:6443", authority=HOME_CA.pem, token=token)
-        self.home_server.secret(FOREIGN, kubeconfig=config.text())
+        self.home_server.secret(secret, kubeconfig=config.text())
 
     def give_certificate(
         self,
@@ -71,7 +73,7 @@ class Harness(Clusters):
         self.time += after
         self.manager.changed(self.node.key)
         with structlog.testing.capture_logs():
-            return asyncio.run(self.manager.reconcile(self.node))
+            return asyncio.run(self.manager.reconcile(self.node, self.mounted))
 
     @property
     def leaf(self) -> Any:
@@ -82,7 +84,10 @@ class Harness(Clusters):
 
     @property
     def token(self) -> str:
-        found = kubeconfigs.parse(self.home_server.read(FOREIGN)["kubeconfig"].encode())
+        return self.token_in(FOREIGN)
+
+    def token_in(self, secret: str) -> str:
+        found = kubeconfigs.parse(self.home_server.read(secret)["kubeconfig"].encode())
         assert found.token is not None
         return found.token
 
@@ -641,6 +646,62 @@ def test_a_change_by_another_writer_is_read_again(f: Harness) -> None:
     assert says(f.step(after=16 * DAY)) == ("True", "Valid")
     assert "will be renewed" in f.step().message
     assert f.foreign_server.count("POST", TOKENS) == 1
+
+
+# --- foreign tokens of pods whose rollout has not ended ------------------------------------------
+
+
+@pytest.fixture
+def rolling(tmp_path: Path) -> Harness:
+    """Its spec names the Secret `new`; pods of the spec before mount the present one."""
+    harness = Harness(
+        tmp_path, identity="ServiceAccount", foreign={"kubeconfigSecret": {"name": "new"}}
+    )
+    harness.mounted = frozenset({FOREIGN})
+    return harness
+
+
+def test_a_token_that_pods_still_mount_is_renewed_while_the_secret_of_the_spec_is_missing(
+    rolling: Harness,
+) -> None:
+    first = rolling.token
+    found = rolling.step(after=16 * DAY)
+    assert rolling.token != first
+    assert says(found) == ("False", "ForeignKubeconfigMissing")
+    assert "Secret farlet/new does not exist" in found.message
+    assert f"the foreign token in Secret farlet/{FOREIGN} is valid until" in found.message
+
+
+def test_both_tokens_of_a_rollout_are_renewed_and_verified_once(rolling: Harness) -> None:
+    rolling.give_token(rolling.issue_token(life=31 * DAY), secret="new")
+    before = rolling.token, rolling.token_in("new")
+    assert says(rolling.step(after=16 * DAY)) == ("True", "Valid")
+    assert not {rolling.token, rolling.token_in("new")} & set(before)
+    asked = len(rolling.foreign_server.seen)
+    rolling.step(after=timedelta(minutes=1))
+    assert len(rolling.foreign_server.seen) == asked
+
+
+def test_a_revoked_token_that_pods_still_mount_is_named(rolling: Harness) -> None:
+    rolling.give_token(rolling.issue_token(life=20 * DAY), secret="new")
+    rolling.valid_tokens.discard(rolling.token)
+    found = rolling.step()
+    assert says(found) == ("False", "ForeignCredentialsRejected")
+    assert f"Secret farlet/{FOREIGN}" in found.message
+    rolling.mounted = frozenset()
+    assert says(rolling.step()) == ("True", "Valid")
+
+
+def test_two_renewals_that_fail_are_each_retried_after_growing_pauses(rolling: Harness) -> None:
+    rolling.give_token(rolling.issue_token(), secret="new")
+    rolling.foreign_server.failing = {f"POST {TOKENS}": lambda: clusters.error(403)}
+    rolling.step(after=16 * DAY)
+    for _ in range(90):
+        rolling.step(after=timedelta(minutes=1))
+    assert rolling.foreign_server.count("POST", TOKENS) <= 16
+
+
+# --- secrecy --------------------------------------------------------------------------------------
 
 
 def test_no_credential_appears_in_conditions_or_logs(h: Harness) -> None:
