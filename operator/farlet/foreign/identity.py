@@ -101,7 +101,7 @@ class ForeignIdentity:
             uid=found["metadata"]["uid"][:UID_LENGTH],
             term=term,
             version=None if stored is None else stored["metadata"].get("resourceVersion"),
-            in_use=stored is not None and bool(stored.get("data")),
+            namespaces={} if stored is None else inventory.entries_of(stored),
         )
 
     async def begin(self, found: ForeignState) -> None:

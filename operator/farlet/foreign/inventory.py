@@ -63,15 +63,8 @@ class NamespaceInventory:
             raise
         except errors.ApiError as err:
             raise self.unusable(err) from err
-        self._entries = dict(found.get("data") or {})
-        for foreign, home in self._entries.items():
-            if (now := ctx.namespaces.foreign(home)) != foreign:
-                raise errors.StartError(
-                    f"pods of the home namespace {home} ran in the foreign namespace {foreign} "
-                    f"and would now run in {now}. Keep it with --namespace-map {home}={foreign}; "
-                    f"or delete those mirrors and then the key {foreign} of the ConfigMap "
-                    f"{self._own}/{self._name}"
-                )
+        self._entries = entries_of(found)
+        verify(self._entries, ctx)
         return self._entries
 
     # --- the term (`planning/cluster_identity.py`) --------------------------------------------
@@ -201,6 +194,23 @@ def unusable(namespace: str, err: errors.ApiError) -> errors.StartError:
         f"cannot use the foreign system namespace {namespace!r}: {err.message}. {prepared}; or set "
         "--foreign-system-namespace to another namespace"
     )
+
+
+def entries_of(found: ConfigMap) -> dict[str, str]:
+    """Foreign namespace -> home namespace, in an inventory."""
+    return dict(found.get("data") or {})
+
+
+def verify(entries: Mapping[str, str], ctx: Context) -> None:
+    """Raises `StartError` if the settings map a home namespace of the inventory to another one."""
+    for foreign, home in entries.items():
+        if (now := ctx.namespaces.foreign(home)) != foreign:
+            raise errors.StartError(
+                f"pods of the home namespace {home} ran in the foreign namespace {foreign} "
+                f"and would now run in {now}. Keep it with --namespace-map {home}={foreign}; "
+                f"or delete those mirrors and then the key {foreign} of the ConfigMap "
+                f"{ctx.namespaces.own}/{name_for(ctx)}"
+            )
 
 
 def term_of(metadata: ObjectMeta) -> str | None:

@@ -1,10 +1,10 @@
 """What a leader needs and a standby can verify, so that no process leads that would end at once.
 
 What is *refused* keeps a process unready and from taking the Lease: credentials that are not
-accepted, another foreign cluster than the recorded one, a missing permission, an unknown capacity,
-a Node of another program. So a rollout with such a configuration stops, and the processes before it
-keep working. An API server that is *unreachable* is accepted: a restart during an outage must not
-take the Node away.
+accepted, another foreign cluster than the recorded one, another foreign namespace for pods than
+before, a missing permission, an unknown capacity, a Node of another program. So a rollout with such
+a configuration stops, and the processes before it keep working. An API server that is *unreachable*
+is accepted: a restart during an outage must not take the Node away.
 
 A standby writes nothing, so permissions are verified by access reviews, for which every
 authenticated user has the permission.
@@ -92,6 +92,7 @@ class Prerequisites:
             raise inventory.unusable(ctx.namespaces.own, err) from err
         if compared.doubt is not None and self._settings.adopt_foreign_cluster != compared.word:
             raise cluster_identity.unconfirmed(compared.doubt, node=ctx.node, adopt=compared.word)
+        inventory.verify(compared.found.namespaces, ctx)
 
     async def _check_permissions(self) -> None:
         namespace = self._ctx().namespaces.own

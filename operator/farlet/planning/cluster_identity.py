@@ -12,7 +12,7 @@ Pure. `foreign/identity.py` reads and writes the foreign side, `node/cluster_rec
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from farlet.constants import FOREIGN_CLUSTER, HOME_CLUSTER, PENDING_TERM, TERM
 from farlet.errors import Unconfirmed
@@ -57,8 +57,8 @@ class ForeignState:
     """In the inventory; `None`: no inventory, or one without a term."""
     version: str | None = None
     """resourceVersion of the inventory; `None`: there is none."""
-    in_use: bool = False
-    """The inventory lists namespaces, which can contain mirrors."""
+    namespaces: Mapping[str, str] = field(default_factory=dict)
+    """Foreign namespaces that can contain mirrors, and their home namespaces: the inventory."""
 
 
 def record(annotations: Mapping[str, str]) -> Record:
@@ -88,7 +88,7 @@ def doubt(known: Record, found: ForeignState, *, home_id: str) -> str | None:
         )
     if found.term is None or known.knows(found.term):
         return None
-    if known.foreign is None and not found.in_use:
+    if known.foreign is None and not found.namespaces:
         return None
     return (
         f"the foreign cluster was last used with the term {found.term}, which the Node does not "

@@ -42,6 +42,8 @@ class Environment:
     """Annotations of the Node, if it exists."""
     term: str | None = None
     """Of the inventory, if it exists."""
+    namespaces: dict[str, str] = field(default_factory=lambda: {"shop-home": "shop"})
+    """In the inventory: foreign namespaces and their home namespaces."""
     review: dict[str, Any] = field(default_factory=dict)
     """The home API server's answer about the foreign token."""
     users: dict[str, tuple[str, ...]] = field(default_factory=lambda: dict(NODE_AND_ACCOUNT))
@@ -149,7 +151,7 @@ async def environment(folder: Path) -> AsyncIterator[Environment]:
             annotations = {constants.TERM: made.term}
             metadata = {"name": "inventory", "uid": "i", "annotations": annotations}
             return web.json_response(
-                {"kind": "ConfigMap", "metadata": metadata, "data": {"shop-home": "shop"}}
+                {"kind": "ConfigMap", "metadata": metadata, "data": made.namespaces}
             )
         return await foreign.answer(request)
 

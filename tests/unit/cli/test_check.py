@@ -238,6 +238,14 @@ async def test_the_foreign_cluster_is_compared_with_the_record(
     assert text in f"{found[FOREIGN].seen} {found[FOREIGN].hint}"
 
 
+async def test_pods_that_ran_in_another_foreign_namespace_are_named(tmp_path: Path) -> None:
+    async with environment(tmp_path) as env:
+        env.node, env.term, env.namespaces = RECORDED, "t1", {"shop-elsewhere": "shop"}
+        found = await env.findings()
+    assert found[FOREIGN].outcome is Outcome.FAILED
+    assert "--namespace-map shop=shop-elsewhere" in found[FOREIGN].hint
+
+
 ACCOUNT = "system:serviceaccount:farlet:farlet"
 
 

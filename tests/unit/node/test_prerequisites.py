@@ -169,6 +169,12 @@ REFUSED: dict[str, tuple[Cluster, Cluster, str | None, str]] = {
         CAPACITY,
         "--adopt-foreign-cluster=cluster-a",
     ),
+    "settings that map a home namespace to another foreign one than before": (
+        Cluster({"configmaps": {"data": {"shop-elsewhere": "shop"}}}),
+        Cluster({"nodes": VIRTUAL}),
+        CAPACITY,
+        "--namespace-map shop=shop-elsewhere",
+    ),
     "the certificate of another node": (
         Cluster(),
         Cluster({"nodes": OTHER_NODE}),
@@ -235,6 +241,10 @@ def test_a_foreign_api_server_that_is_down_is_no_obstacle_to_the_creation_of_nam
 
 NO_OBSTACLE: dict[str, tuple[Cluster, Cluster]] = {
     "all is well": (Cluster(), Cluster({"nodes": VIRTUAL})),
+    "foreign namespaces of an earlier process with the same settings": (
+        Cluster({"configmaps": {"data": {"shop-home": "shop"}}}),
+        Cluster({"nodes": VIRTUAL}),
+    ),
     "the first start": (
         Cluster({"configmaps": NOT_FOUND}),
         Cluster({"nodes": refusal(errors.NotFound, 404, "home")}),

@@ -12,7 +12,8 @@ A, B = "cluster-a", "cluster-b"
 
 
 def found(uid: str = A, term: str | None = None, *, in_use: bool = True) -> ForeignState:
-    return ForeignState(namespace="farlet", uid=uid, term=term, version="7", in_use=in_use)
+    namespaces = {"shop-home": "shop"} if in_use else {}
+    return ForeignState(namespace="farlet", uid=uid, term=term, version="7", namespaces=namespaces)
 
 
 ACCEPTED = {

@@ -316,9 +316,14 @@ async def test_a_leader_that_cannot_start_reports_it_on_the_node_and_releases_th
 ) -> None:
     async with built(tmp_path, leader_elect="true") as w:
         w.create_inventory({"elsewhere": harness.HOME})
+        # A standby that gets no answer cannot know that.
+        w.foreign.answer = apiserver.status(503, "ServiceUnavailable")
+        running = asyncio.create_task(w.engine.run(engines.Shutdown(), started=lambda: None))
+        await w.until(lambda: w.metric(LEADER) == 1)
+        w.foreign.answer = w.works["foreign"]
         with pytest.raises(errors.StartError, match="would now run in"):
             async with asyncio.timeout(20):
-                await w.engine.run(engines.Shutdown(), started=lambda: None)
+                await running
         (node,) = w.home_server.all("nodes")
         ready = next(c for c in node["status"]["conditions"] if c["type"] == "Ready")
         assert ready["status"] == "False"

@@ -21,7 +21,8 @@ WHAT = "foreign cluster"
 async def findings(
     settings: Settings, ctx: Context, home: Cluster, foreign: Cluster
 ) -> list[Finding]:
-    """Whether the foreign cluster is another one than home, and the one that the Node records."""
+    """Whether the foreign cluster is another one than home, and the one that the Node records, and
+    whether pods run in the same namespaces of it as before."""
     try:
         await same_cluster.refuse(home, foreign)
         return [await _identity(settings, ctx, home, foreign)]
@@ -41,6 +42,7 @@ async def _identity(settings: Settings, ctx: Context, home: Cluster, foreign: Cl
         raise inventory.unusable(own, err) from err
     seen = f"the namespace {own} has the uid {compared.found.uid}"
     if compared.doubt is None:
+        inventory.verify(compared.found.namespaces, ctx)
         recorded = "not recorded yet" if compared.known.foreign is None else "as the Node records"
         return Finding(WHAT, Outcome.OK, f"{seen}, {recorded}")
     if settings.adopt_foreign_cluster == compared.word:
