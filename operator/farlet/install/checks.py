@@ -162,7 +162,8 @@ async def node_name(home: ApiClient, node: str) -> None:
         raise errors.StartError(
             f"the home cluster has the virtual node {node}, which was not installed by farlet "
             "connect. Choose another name with --node; or remove it: farlet disconnect --node "
-            f"{node}"
+            f"{node}. If it was installed by hand, the manager can serve it: "
+            "docs/how-to/upgrade.md"
         )
 
 

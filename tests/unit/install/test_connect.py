@@ -589,7 +589,11 @@ def _no_rights(pair: Pair) -> None:
     [
         pytest.param(_same, "the foreign cluster is the home cluster", id="the same cluster"),
         pytest.param(_machine, "has a machine with the name far", id="a machine"),
-        pytest.param(_by_hand, "was not installed by farlet connect", id="a node by hand"),
+        pytest.param(
+            _by_hand,
+            "was not installed by farlet connect.*the manager can serve it: docs/how-to/upgrade.md",
+            id="a node by hand",
+        ),
         pytest.param(_no_namespace, "kubectl create namespace shop", id="no home namespace"),
         pytest.param(_in_use, "shop-home belongs to", id="foreign namespace in use"),
         pytest.param(_another_home, "of another home cluster", id="another home cluster"),
