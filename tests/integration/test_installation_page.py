@@ -6,7 +6,6 @@ names. farlet itself does not run: its pods run on fake nodes.
 
 import functools
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -20,6 +19,7 @@ import yaml
 from clusters import pair, processes
 from clusters.cluster import Cluster
 from clusters.farlet import ROOT
+from integration import pages
 
 pytestmark = [pytest.mark.clusters, pytest.mark.takes(90)]
 
@@ -41,21 +41,7 @@ class Reader:
 
     def run(self, script: str) -> None:
         """Run commands of a page, until one fails."""
-        program = self.clusters.home.kubectl_program
-        answer = subprocess.run(
-            ["bash", "-euxo", "pipefail", "-c", script],
-            cwd=self.folder,
-            env={
-                **os.environ,
-                "PATH": f"{program.parent}:{os.environ['PATH']}",
-                "KUBECONFIG": str(_contexts(self.folder / "config", self.clusters)),
-            },
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=600,
-        )
-        assert answer.returncode == 0, f"{answer.stdout}\n{answer.stderr}"
+        pages.run(script, self.clusters, folder=self.folder)
 
     def allowed(self, cluster: Cluster, namespace: str, verb: str, what: str, *who: str) -> str:
         """The answer of `kubectl auth can-i`, which exits with 1 for "no"."""
@@ -271,23 +257,8 @@ def _commands(page: Path) -> str:
 
     Files with credentials stay: tests use them.
     """
-    blocks = re.findall(r"^```sh\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
+    blocks = pages.blocks(page.read_text())
     assert len(blocks) > 4
     lines = "".join(blocks).splitlines()
     other = re.compile(r"docker |rm |.* (exec deploy/|drain |delete node )")
     return "\n".join(line for line in lines if not other.match(line))
-
-
-def _contexts(path: Path, clusters: pair.Clusters) -> Path:
-    """A kubeconfig with the contexts `home` and `foreign` that the page uses."""
-    merged: dict[str, list[object]] = {"clusters": [], "users": [], "contexts": []}
-    for cluster in (clusters.home, clusters.foreign):
-        content = json.loads(cluster.kubeconfig.read_text())
-        (user,) = content["users"]
-        merged["clusters"] += content["clusters"]
-        merged["users"].append({**user, "name": cluster.name})
-        context = {"cluster": content["clusters"][0]["name"], "user": cluster.name}
-        merged["contexts"].append({"name": cluster.name, "context": context})
-    path.write_text(json.dumps({"apiVersion": "v1", "kind": "Config", **merged}))
-    path.chmod(0o600)
-    return path

@@ -5,10 +5,7 @@ and the images of the page are those of the tests.
 """
 
 import asyncio
-import json
-import os
 import re
-import subprocess
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -18,7 +15,7 @@ import pytest_asyncio
 
 from clusters import farletimage, images, pair
 from clusters.farlet import ROOT
-from integration import emptied
+from integration import emptied, pages
 from integration.emptied import SPACE
 
 pytestmark = [
@@ -28,7 +25,6 @@ pytestmark = [
 ]
 
 PAGE = ROOT / "docs" / "quickstart-kind.md"
-BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 @pytest_asyncio.fixture(loop_scope="module")
@@ -56,45 +52,24 @@ async def test_the_quickstart_ends_with_a_pod_that_uses_the_home_api(
             "    command: [kubectl]",
         }
     )
-    folders = [tmp_path, Path(sys.executable).parent, empty.home.kubectl_program.parent]
-    answer = await asyncio.to_thread(
-        subprocess.run,
-        ["bash", "-euxo", "pipefail", "-c", script],
-        cwd=tmp_path,
-        env={
-            **os.environ,
-            "PATH": ":".join([*map(str, folders), os.environ["PATH"]]),
-            "KUBECONFIG": str(_contexts(tmp_path / "config", empty)),
-        },
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=240,
+    printed = await asyncio.to_thread(
+        pages.run,
+        script,
+        empty,
+        folder=tmp_path,
+        contexts="kind-",
+        programs=(tmp_path, Path(sys.executable).parent),
+        seconds=240,
     )
-    assert answer.returncode == 0, f"{answer.stdout}\n{answer.stderr}"
-    assert re.search(r"^far +Ready", answer.stdout, re.MULTILINE)
-    assert re.search(r"^hello +1/1 +Running .* far ", answer.stdout, re.MULTILINE)
-    assert f"system:serviceaccount:{SPACE}:default" in answer.stdout
+    assert re.search(r"^far +Ready", printed, re.MULTILINE)
+    assert re.search(r"^hello +1/1 +Running .* far ", printed, re.MULTILINE)
+    assert f"system:serviceaccount:{SPACE}:default" in printed
 
 
 def _commands(replaced: dict[str, str]) -> str:
     """All blocks of the page; each text to replace must be in it."""
-    script = "\n".join(BLOCK.findall(PAGE.read_text()))
+    script = "\n".join(pages.blocks(PAGE.read_text()))
     for text, instead in replaced.items():
         assert text in script
         script = script.replace(text, instead)
     return script
-
-
-def _contexts(path: Path, clusters: pair.Clusters) -> Path:
-    """A kubeconfig with the contexts that kind would create."""
-    merged: dict[str, list[object]] = {"clusters": [], "users": [], "contexts": []}
-    for cluster in (clusters.home, clusters.foreign):
-        content = json.loads(cluster.kubeconfig.read_text())
-        name = f"kind-{cluster.name}"
-        merged["clusters"].append({**content["clusters"][0], "name": name})
-        merged["users"].append({**content["users"][0], "name": name})
-        merged["contexts"].append({"name": name, "context": {"cluster": name, "user": name}})
-    path.write_text(json.dumps({"apiVersion": "v1", "kind": "Config", **merged}))
-    path.chmod(0o600)
-    return path
