@@ -49,16 +49,6 @@ def load(owner: Instance, cluster: Cluster, *, progress: progresses.Progress) ->
     done.touch()
 
 
-def load_other(
-    cluster: Cluster, name: str, *, source: Path, folder: Path, progress: progresses.Progress
-) -> None:
-    """Give a cluster's real node an image of farlet from another tree than this checkout.
-
-    It has the libraries of this checkout. `folder` is for files in between.
-    """
-    cluster.load_image(name, build(folder, name=name, source=source, progress=progress))
-
-
 def build(
     folder: Path,
     *,
@@ -66,7 +56,7 @@ def build(
     source: Path = ROOT,
     progress: progresses.Progress,
 ) -> Path:
-    """The archive of the image, in `folder`."""
+    """The archive of the image, in `folder`; with the libraries of this checkout."""
     made = recipe()
     base = _base(made, progress=progress)
     with progress.step(f"image of farlet: {name}"):

@@ -5,8 +5,10 @@ Two records that are independent of farlet show what ran: the audit log of the f
 which each container writes one line when it starts.
 """
 
+import asyncio
 import collections
 import random
+from collections.abc import Coroutine
 from typing import Any
 
 from clusters import auditlog, rest
@@ -15,6 +17,10 @@ from faults.environment import Environment, Observation
 
 ARGUMENTS = ("--allow-pod-feature", "host-path")
 """What farlet needs: the file on the node is a hostPath."""
+
+CREATED, DELETED = 8, 6
+"""Pods that are created and deleted every `PAUSE` seconds during a step."""
+PAUSE = 5.0
 
 _POLICIES = ("Always", "Never", "Never", "OnFailure")
 _ENDS = ("Succeeded", "Failed")
@@ -54,6 +60,20 @@ class Workload:
         self._dice.shuffle(self._living)
         gone, self._living = self._living[:count], self._living[count:]
         await self._stage.delete(*gone)
+
+    async def accompany(self, step: Coroutine[Any, Any, object]) -> None:
+        """Do one step while pods come and go; then both clusters agree, and no pod is lost."""
+        done = asyncio.create_task(step)
+        try:
+            while not done.done():
+                await self.create_pods(CREATED)
+                await self.delete_pods(DELETED)
+                await self.create_real_pods()
+                await asyncio.wait([done], timeout=PAUSE)
+        finally:
+            done.cancel()
+        await done
+        check_consistency(await self._stage.settled(), self)
 
     async def check_runs(self) -> None:
         """Wait for the pods on the real node; no pod has run twice, and no rejected one at all."""
