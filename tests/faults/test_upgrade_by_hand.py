@@ -157,7 +157,7 @@ async def test_a_node_becomes_a_virtual_node_and_back_without_losing_or_repeatin
             await site.run(site.present, page.manager)
             await workload.accompany(site.run(site.present, page.apply))
             waiting = await env.home.get(NODES, name="far", namespace=SYSTEM)
-            assert _ready(waiting) == ("False", "ObjectConflict")
+            assert _ready(waiting) == ("True", "ObjectConflict")
             assert await _objects(env) == by_hand
 
             await workload.accompany(site.run(site.present, page.hand_over))
