@@ -38,7 +38,10 @@ def resolve_endpoint(settings: MirrorSettings, home_server_url: str) -> Endpoint
     advice = f"set --home-api-server-{lacking} too (FARLET_HOME_API_SERVER_{lacking.upper()})"
     try:
         url = urlsplit(home_server_url)
-        default_host, default_port = values.host(url.hostname or ""), url.port or 443
+        if host is None:
+            host = values.host(url.hostname or "")
+        if port is None:
+            port = url.port or 443
     except ValueError as err:
         raise UsageError(
             f"--home-api-server-{given} is set without --home-api-server-{lacking}, and the URL "
@@ -50,7 +53,7 @@ def resolve_endpoint(settings: MirrorSettings, home_server_url: str) -> Endpoint
             f"{lacking} of {home_server_url!r} is not usable: pods reach an API server only over "
             f"https and without a path; {advice}"
         )
-    return Endpoint(host or default_host, port or default_port)
+    return Endpoint(host, port)
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,6 +39,13 @@ def resolve(host: str | None, port: str | None, url: str) -> Endpoint | None:
         ),
         pytest.param("[fd00::2]", None, URL, Endpoint("fd00::2", 6443), id="an IPv6 host"),
         pytest.param(
+            "api.test",
+            None,
+            "https://home_api:6443",
+            Endpoint("api.test", 6443),
+            id="a host of the URL that pods could not use",
+        ),
+        pytest.param(
             "api.test", "443", "http://x/path", Endpoint("api.test", 443), id="both, any URL"
         ),
     ],
