@@ -152,7 +152,9 @@ class _Drain:
             return  # it is gone or was replaced: the watch shows it
         except errors.FarletError as err:
             if self._failures[uid].is_new(str(err)):
-                log.warning("eviction rejected", pod=str(key), err=str(err), retry_in=RETRY_SECONDS)
+                log.warning(
+                    "failed to evict pod", pod=str(key), err=str(err), retry_in=RETRY_SECONDS
+                )
             return
         self.evicted += 1
 

@@ -40,7 +40,7 @@ class Phase(StrEnum):
     STARTING = "starting"
     STANDING_BY = "standing by"
     """Another process leads. That is not a failure, but a standby that cannot lead is one: a
-    rollout must not replace processes that work by it."""
+    rollout must not replace working processes with it."""
     SERVING = "serving"
     STOPPING = "stopping"
 

@@ -185,8 +185,8 @@ GUIDES: Mapping[Reason, Guide] = MappingProxyType(
             "An Event on a PersistentVolumeClaim of a class in `--storage-class-map`: the foreign "
             "cluster did not provide its volume, or did not let it grow. The message contains its "
             "error.",
-            "See [volumes](../volumes.md). farlet keeps trying to create the foreign claim; for "
-            "the volume itself the foreign provisioner does.",
+            "See [volumes](../volumes.md). farlet keeps trying to create the foreign claim, and "
+            "the foreign provisioner keeps trying to create the volume.",
         ),
         Reason.FOREIGN_REACHABLE: Guide(
             Who.NO_ACTION,
@@ -225,8 +225,8 @@ GUIDES: Mapping[Reason, Guide] = MappingProxyType(
             "reach the address, or the home kubeconfig disables verification. The message says "
             "which.",
             "If the address was set by flags and pods reach it, no action is required. Pods wait "
-            "with `--home-api-preflight=require`, and where the address is that of the Service "
-            "`home-api`: follow the message.",
+            "if `--home-api-preflight=require` is set, or if the address is that of the Service "
+            "`home-api`: then follow the message.",
         ),
         Reason.HOME_API_ENDPOINT_CHANGED: Guide(
             Who.OWNER,
@@ -239,9 +239,8 @@ GUIDES: Mapping[Reason, Guide] = MappingProxyType(
             Who.OWNER,
             "The home API server did not issue a token for the pod's ServiceAccount. The message "
             "contains its error.",
-            "If the ServiceAccount was deleted, create it again. Otherwise let the "
-            "administrator of farlet check that farlet is allowed to create "
-            "`serviceaccounts/token`.",
+            "If the ServiceAccount was deleted, create it again. Otherwise ask the administrator "
+            "of farlet to check that farlet is allowed to create `serviceaccounts/token`.",
         ),
         Reason.NAME_CONFLICT: Guide(
             Who.OWNER,
@@ -287,8 +286,8 @@ GUIDES: Mapping[Reason, Guide] = MappingProxyType(
         Reason.DEADLINE_EXCEEDED: Guide(
             Who.OWNER,
             "The pod was active for longer than its `activeDeadlineSeconds`, counted from its "
-            "start time. The foreign kubelet ends it as soon as it has the mirror, farlet before "
-            "that: while the pod waits, or its mirror is not scheduled. The pod is Failed.",
+            "start time. The foreign kubelet ends it as soon as it has the mirror. Before that, "
+            "while the pod waits or its mirror is not scheduled, farlet does. The pod is Failed.",
             "Find out what the pod waited for (its Events), or allow it more time.",
         ),
         Reason.MIRROR_BACK_OFF: Guide(
@@ -302,8 +301,8 @@ GUIDES: Mapping[Reason, Guide] = MappingProxyType(
         ),
         Reason.MIRROR_CREATED: Guide(
             Who.NO_ACTION,
-            "farlet created the mirror of the pod in the foreign cluster. A pod that has waited "
-            "with a reason has an Event about it.",
+            "farlet created the mirror of the pod in the foreign cluster. A pod gets this Event "
+            "only if it had to wait before, with a reason in its status.",
             "No action needed.",
         ),
         Reason.STATUS_REJECTED: Guide(
@@ -328,12 +327,11 @@ GUIDES: Mapping[Reason, Guide] = MappingProxyType(
         ),
         Reason.CHANGE_REJECTED: Guide(
             Who.OWNER,
-            "The pod was changed while it runs, and the foreign API server, or a policy there, "
-            "rejected the change. The Event names the fields and contains the error. The mirror "
-            "stays as it was, and farlet does not send this change again.",
-            "Change the pod to something that the foreign cluster allows, or recreate it. After "
-            "the policy there has been changed: change the pod once more, for example an "
-            "annotation.",
+            "The pod was changed while it was running, and the foreign API server, or a policy "
+            "there, rejected the change. The Event names the fields and contains the error. The "
+            "mirror stays as it was, and farlet does not send this change again.",
+            "Change the pod to something that the foreign cluster allows, or recreate it. If the "
+            "policy there was changed since, change the pod once more, for example an annotation.",
         ),
         Reason.EPHEMERAL_CONTAINER_REJECTED: Guide(
             Who.OWNER,

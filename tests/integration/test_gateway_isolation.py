@@ -238,7 +238,7 @@ async def test_a_tenant_who_can_forward_gets_nothing_without_the_key(
                 await tunnel.connect(connection.dup(), keys.Keys(ours, trusted), _nowhere)
     async with asyncio.timeout(WITHIN):  # a gateway logs it once the connection has ended
         while (
-            "farlet presented a key that trusted-keys does not contain"
+            "the peer presented a key that trusted-keys does not contain"
             not in await env.gateway.diagnostics()
         ):
             pass

@@ -74,7 +74,10 @@ def status(*, output: str, watch: bool, **flags: object) -> None:
     """
     wanted = loading.load(StatusSettings, settings_flags.given(flags))
     if watch and (output == "json" or not sys.stdout.isatty()):
-        raise errors.UsageError("--watch requires a terminal; remove it, or remove -o json")
+        raise errors.UsageError(
+            "--watch writes only text, and only to a terminal: remove --watch, or use -o text and "
+            "do not redirect the output"
+        )
     lean_import.install()
     if watch:
         from rich.console import Console

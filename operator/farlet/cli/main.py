@@ -208,8 +208,8 @@ def gateway_keys(directory: Path, nodename: str, foreign_system_namespace: str) 
     "source",
     metavar="FILE|-",
     required=True,
-    help="Home Pod as YAML or JSON: a manifest, or the Pod as the API server returns it. Of a "
-    "Deployment, StatefulSet, DaemonSet, Job or CronJob, the Pod of its template.",
+    help="Home Pod as YAML or JSON: a manifest, or the Pod as the API server returns it. For a "
+    "Deployment, StatefulSet, DaemonSet, Job or CronJob, farlet uses the Pod from its template.",
 )
 @click.option(
     "--namespace",

@@ -35,13 +35,14 @@ def _reference(files: Sequence[File], where: str, context: str | None) -> str | 
     if chosen is None:
         return f"{where} has no current-context, and no context was selected; {known}"
     if not isinstance(chosen, str):
-        return f"the current-context of {where} is not a text; {known}"
+        return f"the current-context of {where} is not a string; {known}"
     if chosen not in contexts:
         return f"{where}{NO_CONTEXT}{redaction.value(chosen)}; {known}"
     for kind in ("cluster", "user"):
         name = contexts[chosen].get(kind)
         if isinstance(name, str) and name and name not in _contents(files, f"{kind}s", kind):
-            return f"the context {chosen} in {where} names the {kind} {name}, which it lacks"
+            named = f"the context {chosen} in {where} names the {kind} {name}"
+            return f"{named}, which does not exist there"
     return None
 
 

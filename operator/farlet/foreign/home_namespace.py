@@ -67,7 +67,7 @@ def in_use(foreign: str, *, home: str, holder: str) -> errors.Refused:
 def _shown(holder: dict[str, str]) -> str:
     namespace, home_id = holder.get(HOME_NAMESPACE, ""), holder.get(HOME_ID, "")
     if not _SHOWN.fullmatch(namespace) or not _SHOWN.fullmatch(home_id):
-        return f"an unknown holder: its ConfigMap {HOME_NAMESPACE_CONFIG_MAP} has no valid one"
+        return f"an unknown holder: its ConfigMap {HOME_NAMESPACE_CONFIG_MAP} names no valid holder"
     return f"the home namespace {namespace} of the home cluster with the id {home_id}"
 
 

@@ -96,7 +96,7 @@ def reflector(cluster: ApiClient, *, home: str, foreign: str, offer: Offer) -> R
 
 def _log_denied(message: str, *, home: str, foreign: str) -> None:
     log.warning(
-        "events of mirrors are not shown, farlet is not allowed to watch them",
+        "not allowed to watch events of mirrors",
         namespace=foreign,
         fix=f"{api_refusals.grant(message, home=home)}; or --mirror-events=none "
         "(spec.reflection.events of a VirtualNode)",

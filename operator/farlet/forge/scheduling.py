@@ -250,7 +250,7 @@ def _namespace_selector(selector: JSON, path: str, ctx: Context, changes: Change
         if key != NAMESPACE_NAME:
             changes.unchanged(
                 f"{path}[{key}]",
-                "it selects foreign namespaces with this label; that of a home namespace does not "
+                "it selects foreign namespaces by this label; the labels of home namespaces do not "
                 "count",
             )
     named = [e for e in expressions if e["key"] == NAMESPACE_NAME and e.get("values")]

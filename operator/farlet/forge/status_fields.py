@@ -115,7 +115,7 @@ CONTAINER_STATUS: Mapping[str, Field] = {
     "resources": Field(
         Rule.COPIED,
         "the values in force, for in-place resize and for the scheduler; never more than the home "
-        "container asks for, or shows already: home's quotas count them",
+        "container requests or already shows, since quotas of the home cluster count them",
     ),
     "allocatedResources": Field(Rule.COPIED, "follows resources"),
     "user": Field(Rule.COPIED, "the identity of the first process; the same operating system"),

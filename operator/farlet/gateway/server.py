@@ -124,7 +124,7 @@ class GatewayServer:
             )
             connection = await accepted.start_ssh(asyncssh.connect, options)
         except (asyncssh.Error, OSError, TimeoutError) as err:
-            log.warning("farlet failed to connect", err=_failure(err))
+            log.warning("failed to establish a link", err=_failure(err))
             return
         finally:
             self._unauthenticated -= 1
@@ -224,7 +224,7 @@ class _Client(asyncssh.SSHClient):
 
 def _failure(err: Exception) -> str:
     if isinstance(err, asyncssh.HostKeyNotVerifiable):
-        return f"farlet presented a key that {TRUSTED} does not contain"
+        return f"the peer presented a key that {TRUSTED} does not contain"
     if isinstance(err, asyncssh.PermissionDenied):
         return f"farlet does not trust the gateway's key: its {TRUSTED} does not contain it"
     return link.summary(err)

@@ -27,8 +27,9 @@ _CONNECTION_FAILURES = frozenset({Reason.HOME_API_UNVERIFIED, Reason.FOREIGN_UNR
 """Reasons whose message differs from check to check, as errors of connections do."""
 
 _REQUIRED = (
-    "Pods wait, because --home-api-preflight=require is set. Let farlet reach that address, or "
-    "start it with --home-api-preflight=warn if only pods in the foreign cluster can reach it"
+    "Pods wait, because --home-api-preflight=require is set. Make that address reachable for "
+    "farlet, or start it with --home-api-preflight=warn if only pods in the foreign cluster can "
+    "reach it"
 )
 
 
@@ -74,7 +75,7 @@ def unknown_names(
             "farlet does not know the names in the home API server's certificate: "
             + (problem or "its kubeconfig disables the verification of that certificate")
             + f". So it cannot tell whether the server behind {address} is the home API server; "
-            f"{found}. Let farlet reach the home API server over https with a CA bundle, or set "
+            f"{found}. Use a home kubeconfig with an https URL and a CA bundle, or set "
             f"{HOME_API_SETTINGS}",
         )
     if not usable:
@@ -107,7 +108,7 @@ def not_synced(problem: errors.FarletError | None) -> Refused:
 
 def _grant(problem: errors.ApiError) -> str:
     if not isinstance(problem, errors.Forbidden):
-        return "Let it answer, "
+        return "Fix this error, "
     return f"{api_refusals.grant(problem.message)}, "
 
 

@@ -237,7 +237,7 @@ async def _unshared(foreign: ApiClient, connection: Connection, home_id: str) ->
     Both would use the ServiceAccount, Secrets and gateway of the same name.
     """
     node, system = connection.node, connection.system
-    advice = "Choose another --foreign-system-namespace; the default is one of its own"
+    advice = f"Choose another --foreign-system-namespace (the default is farlet-{node})"
     holder = await foreign_search.holder(foreign, system)
     if holder not in (None, node):
         raise errors.StartError(
@@ -249,7 +249,8 @@ async def _unshared(foreign: ApiClient, connection: Connection, home_id: str) ->
     if account is not None and holder is None:
         raise errors.StartError(
             f"the foreign namespace {system} has a ServiceAccount {foreign_objects.ACCOUNT} that "
-            f"farlet connect did not create, perhaps of a virtual node by hand. {advice}"
+            "farlet connect did not create, perhaps for a virtual node that was installed by hand. "
+            f"{advice}"
         )
     own = foreign_search.virtual_node_id(home_id, node)
     others = sorted(await foreign_search.inventories(foreign, system) - {own})

@@ -76,9 +76,9 @@ class HomeRemoval:
                 words = [f"{key}{_because(refused.get(key))}" for key in map(_key, pods)]
                 raise errors.StartError(
                     f"after {self.seconds:g} s the node {self.node} still has {count}: "
-                    f"{requests.listed(words)}. Delete them (kubectl delete pod; with --force "
-                    "where they do not end), or set a longer --timeout. The node stays cordoned: "
-                    f"kubectl uncordon {self.node} undoes that"
+                    f"{requests.listed(words)}. Delete them (kubectl delete pod; with --force if "
+                    "they do not end), or set a longer --timeout. The node stays cordoned: kubectl "
+                    f"uncordon {self.node} undoes that"
                 )
             await asyncio.sleep(requests.WATCH_SECONDS)
         return f"{requests.counted(len(evicted), 'pod')} evicted"

@@ -80,7 +80,7 @@ async def install(home: ApiClient, image: str, *, waiting: Waiting, seconds: flo
         await _apply(home, obj)
     await _until_rolled_out(home, image, waiting, seconds)
     if found is not None and rollout.image_of(found) != image:
-        return f"{DEPLOYMENT} runs {image}, before it was {rollout.image_of(found)}"
+        return f"{DEPLOYMENT} runs {image} (previously {rollout.image_of(found)})"
     return f"{DEPLOYMENT} runs {image}"
 
 

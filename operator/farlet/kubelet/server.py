@@ -87,8 +87,8 @@ class KubeletServer:
         except OSError as err:
             raise StartError(
                 f"{loading.flag_name('kubelet_bind_address')} "
-                f"({loading.env_name('kubelet_bind_address')}) {self._at}: "
-                f"{err.strerror or err}. Choose another address, or 0 to disable it"
+                f"({loading.env_name('kubelet_bind_address')}) {self._at}: cannot listen: "
+                f"{err.strerror or err}. Choose another address, or 0 to disable the kubelet API"
             ) from err
         return self
 

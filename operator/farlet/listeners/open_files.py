@@ -65,8 +65,8 @@ def raise_limit() -> Budget:
     limit = ENOUGH if hard == resource.RLIM_INFINITY else hard
     if limit < LEAST:
         raise errors.StartError(
-            f"this process may open {limit} files, and farlet requires {LEAST}: raise the hard "
-            "limit with `ulimit -Hn 65536`, LimitNOFILE=65536 in the systemd unit, or the "
+            f"this process can open only {limit} files, and farlet requires {LEAST}: raise the "
+            "hard limit with `ulimit -Hn 65536`, LimitNOFILE=65536 in the systemd unit, or the "
             "container runtime's limit for nofile"
         )
     return Budget(limit)

@@ -219,7 +219,7 @@ def _text(section: JSON, name: str) -> str | None:
     if value is None or value == "":
         return None
     if not isinstance(value, str) or not value.isprintable():
-        raise Unusable(f"its {name} is not a text")
+        raise Unusable(f"its {name} is not a printable string")
     return value.strip()
 
 

@@ -132,8 +132,8 @@ class Manager:
             return self._settings.image
         if self._settings.pod_name is None:
             raise errors.StartError(
-                "the image for farlet is not known: set --image (FARLET_IMAGE), or run the manager "
-                "in a pod with FARLET_POD_NAME"
+                "the image for farlet is not known: set --image (FARLET_IMAGE), or, if the manager "
+                "runs in a pod, set FARLET_POD_NAME to the name of that pod"
             )
         pod = await self._home.get(
             kinds.PODS, self._settings.pod_name, namespace=self._settings.namespace

@@ -108,7 +108,7 @@ async def _add_taints(home_node: HomeNode, config: forge.NodeConfig) -> None:
         taints = " ".join(map(str, missing))
         raise errors.StartError(
             f"the Node {config.name} lacks the taints {taints}, and a registered node is not "
-            f"allowed to change its taints. Let an administrator run: kubectl taint node "
+            "allowed to change its taints. Ask an administrator to run: kubectl taint node "
             f"{config.name} {taints} --overwrite. Or set --node-taints to the Node's taints"
         ) from None
 
@@ -137,10 +137,10 @@ def _raise_labels_not_allowed(
     values = " ".join(f"{key}={config.labels.get(key, '')}" for key in labels)
     command = f"kubectl label node {config.name} {values} --overwrite"
     fix = (
-        f"Let an administrator run: {command}"
+        f"Ask an administrator to run: {command}"
         if exists
-        else f"Start farlet once without them, let an administrator run: {command}, and set them "
-        "again"
+        else f"Start farlet once without them, ask an administrator to run: {command}, and set "
+        "them again"
     )
     raise errors.StartError(
         f"a node is not allowed to set the labels {', '.join(labels)} of --node-labels on its own "

@@ -199,16 +199,16 @@ def _foreign(err: errors.ApiError, *, step: Step, home: str) -> Refused | None:
             name = unknown["name"]
             return Refused(
                 Reason.FOREIGN_REJECTED,
-                f"the foreign cluster has no PriorityClass {name}, which the pod or a default of "
-                "the home cluster names. Let an administrator create it there, or start farlet "
-                f"with --priority-class-map={name}=drop or with another class of the foreign "
-                f"cluster in place of 'drop'. The API server answered: {text}",
+                f"the foreign cluster has no PriorityClass {name}, which the pod has, by its own "
+                "choice or as the default of the home cluster. Ask an administrator to create it "
+                f"there, or start farlet with --priority-class-map={name}=CLASS (a class of the "
+                f"foreign cluster, or 'drop' for none). The API server answered: {text}",
             )
         if "unable to validate against any security context constraint" in text:
             return Refused(
                 Reason.FOREIGN_REJECTED,
-                f"{_REJECTED[step]}: {text}. If the home cluster is an OpenShift cluster, too, and "
-                "chose the ids: start farlet with --scc-ranges=drop",
+                f"{_REJECTED[step]}: {text}. If the home cluster is also OpenShift and chose the "
+                "ids, start farlet with --scc-ranges=drop",
             )
         if _is_denied(err):
             return Refused(Reason.FOREIGN_FORBIDDEN, _denied(text, home=home))
@@ -328,7 +328,7 @@ def of_claim(err: errors.FarletError) -> Refused | None:
     return Refused(
         Reason.VOLUME_NOT_BOUND,
         f"the home API server refuses a request of farlet about volumes: {err.message}. Check "
-        "--home-storage-kubeconfig and the ClusterRole farlet-volumes: farlet check",
+        "--home-storage-kubeconfig and the ClusterRole farlet-volumes (run farlet check)",
     )
 
 

@@ -255,9 +255,9 @@ def state(
         classes = ", ".join(sorted(dict(ctx.storage_class_map)))
         return Refused(
             Reason.UNSUPPORTED_POD,
-            f"the claim {namespace}/{name} does not exist, or is not of a StorageClass whose "
-            f"volumes are in the foreign cluster ({classes}; --storage-class-map). Use one of "
-            "these classes, or keep the pod off this node",
+            f"the claim {namespace}/{name} does not exist, or its StorageClass is not one with "
+            f"volumes in the foreign cluster (--storage-class-map: {classes}). Create the claim "
+            "with one of these classes, or keep the pod off this node",
         )
     if isinstance(volume, HomeVolume) and claim.volume == names.volume_name(claim.key.uid):
         foreign = claims.foreign_key(claim.key, ctx)

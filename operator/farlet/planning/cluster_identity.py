@@ -110,9 +110,9 @@ def word(known: Record, found: ForeignState) -> str:
 
 ADOPTION = (
     "mirrors that do not exist in it count as lost: pods with restartPolicy Never become Failed "
-    "with reason MirrorLost, OnFailure too if a success was seen, and pods with such a container; "
-    "all others are recreated and can run a second time if their old mirrors still run; pods being "
-    "deleted are removed"
+    "with reason MirrorLost, as do pods with OnFailure of which a success was seen, and pods with "
+    "a container to which the same applies; all others are recreated and can run a second time if "
+    "their old mirrors are still running; pods being deleted are removed"
 )
 """What follows when an administrator adopts a cluster."""
 

@@ -538,8 +538,8 @@ def _continues(s: Snapshot, home: Pod) -> tuple[Reason, str] | None:
     if waited not in _WAIT_REASONS:
         return None
     message = (
-        f"the pod does not wait any longer ({waited}): farlet created its mirror in the foreign "
-        f"namespace {_namespace_of(s)}"
+        f"the pod no longer waits ({waited}): farlet created its mirror in the foreign namespace "
+        f"{_namespace_of(s)}"
     )
     return Reason.MIRROR_CREATED, message
 
@@ -857,7 +857,7 @@ def _check_account(
         raise Refused(
             Reason.SERVICE_ACCOUNT_NOT_ALLOWED,
             f"the ServiceAccount {name} in the foreign namespace {namespace} lacks the label "
-            f"{label}=true, which --remote-service-accounts=labelled requires. Let an "
-            "administrator of the foreign cluster run: kubectl label serviceaccount "
-            f"{name} {label}=true --namespace {namespace}",
+            f"{label}=true, which --remote-service-accounts=labelled requires. Ask an "
+            f"administrator of the foreign cluster to run: kubectl label serviceaccount {name} "
+            f"{label}=true --namespace {namespace}",
         )

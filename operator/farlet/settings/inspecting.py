@@ -44,5 +44,6 @@ class StatusSettings(HomeConnectionSettings):
         "farlet", description="Home namespace of farlet's pods."
     )
     probe_port: Annotated[Port, Flag(Group.CLUSTERS, "PORT", common=True)] = Field(
-        8081, description="Port on which these pods serve /state (--health-probe-bind-address)."
+        8081,
+        description="Port on which farlet's pods serve /state (their --health-probe-bind-address).",
     )

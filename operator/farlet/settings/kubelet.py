@@ -34,15 +34,15 @@ class KubeletSettings(BaseFarletSettings):
         Flag(
             Group.KUBELET,
             "FILE",
-            default="the CA in the ConfigMap kube-system/extension-apiserver-authentication, "
-            "if farlet may read it",
+            default="the CA in the ConfigMap kube-system/extension-apiserver-authentication, if "
+            "farlet is allowed to read it",
         ),
         BeforeValidator(values.file),
     ] = Field(
         None,
         description="PEM certificates of the CAs whose client certificates the kubelet API "
-        "accepts, including the CA of the home API server's client certificate. Reloaded when the "
-        "file changes.",
+        "accepts. Must include the CA of the home API server's client certificate. Reloaded when "
+        "the file changes.",
     )
     tls_cert_file: Annotated[
         Path | None,

@@ -54,7 +54,7 @@ class LeaderSettings(BaseFarletSettings):
         float, Flag(Group.LEADER, _FORM, default="2s"), Duration
     ] = Field(
         2.0,
-        description="Time between two renewals of the leader and two reads of a standby.",
+        description="Interval at which the leader renews the Lease and a standby reads it.",
     )
     leader_elect_lease: Annotated[
         Literal["node"] | ObjectKey,

@@ -22,7 +22,10 @@ class ManagerSettings(ObservedSettings, HomeConnectionSettings):
     )
     image: Annotated[
         str | None, Flag(Group.PROCESS, "IMAGE", default="the image of the manager"), Text
-    ] = Field(None, description="Image of farlet for VirtualNodes that name none, in spec.image.")
+    ] = Field(None, description="Image of farlet for VirtualNodes without spec.image.")
     pod_name: Annotated[str | None, Flag(Group.PROCESS, "NAME", default="not in a pod"), Text] = (
-        Field(None, description="Pod that the manager runs in, whose image it reads.")
+        Field(
+            None,
+            description="Name of the pod that the manager runs in. The manager reads its image.",
+        )
     )

@@ -114,8 +114,8 @@ class MirrorSettings(NodeShapeSettings):
         BeforeValidator(values.certificates),
     ] = Field(
         None,
-        description="PEM certificates that verify the home API server at that address; pods read "
-        "them as ca.crt.",
+        description="PEM certificates of the CAs that issued the certificate of the home API "
+        "server at the address that pods use; pods read them as ca.crt.",
     )
     cluster_domain: Annotated[
         str, Flag(Group.ACCESS, "DOMAIN"), BeforeValidator(values.dns_name)
@@ -162,8 +162,9 @@ class MirrorSettings(NodeShapeSettings):
     ] = Field(
         KEEP_LABELS,
         description="Prefix of label keys. These labels stay in the home cluster, since "
-        "controllers of the foreign cluster act on them; mirror pods of mode remote get them. "
-        "Replaces the default. Repeatable, or a comma-separated list; 'none': mirror pods get all.",
+        "controllers of the foreign cluster would act on them; mirror pods of mode remote get "
+        "them. Replaces the default. Repeatable, or a comma-separated list; 'none': mirror pods "
+        "get all.",
     )
     keep_annotations: Annotated[
         tuple[str, ...],
@@ -177,8 +178,8 @@ class MirrorSettings(NodeShapeSettings):
     ] = Field(
         (),
         description="A PriorityClass of the home cluster and the one that mirror pods get, or "
-        "'drop' for none. '*' in place of a home class: all that are not named. Classes that are "
-        "not mapped keep their name. Repeatable, or a comma-separated list.",
+        "'drop' for none. '*' in place of a home class stands for all that are not named. Classes "
+        "that are not mapped keep their name. Repeatable, or a comma-separated list.",
     )
     storage_class_map: Annotated[
         tuple[Annotated[tuple[str, str], BeforeValidator(values.storage_class_pair)], ...],
@@ -206,7 +207,7 @@ class MirrorSettings(NodeShapeSettings):
     daemonset_pods: Annotated[DaemonSetPods, Flag(Group.PODS, "|".join(DaemonSetPods))] = Field(
         DaemonSetPods.REFUSE,
         description="Handling of DaemonSet pods on the virtual node. 'refuse': they stay Pending "
-        "(DaemonSetNotAllowed) and get no mirror pod; pods that already run keep running.",
+        "(DaemonSetNotAllowed) and get no mirror pod; pods that are already running keep running.",
     )
     pod_network: Annotated[PodNetwork, Flag(Group.PODS, "|".join(PodNetwork))] = Field(
         PodNetwork.ISOLATED,

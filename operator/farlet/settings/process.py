@@ -39,8 +39,8 @@ class ObservedSettings(BaseFarletSettings):
         BeforeValidator(values.bind_address),
     ] = Field(
         values.Address("", 8081),
-        description="Address that serves /livez, /readyz and /state; 0 disables them. May be "
-        "the address of /metrics.",
+        description="Address that serves /livez, /readyz and /state; 0 disables them. Can be the "
+        "same address as that of /metrics.",
     )
     log_level: Annotated[LogLevel, Flag(Group.PROCESS, "|".join(LogLevel))] = Field(
         LogLevel.INFO,

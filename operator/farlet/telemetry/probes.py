@@ -129,10 +129,12 @@ async def _listen(
         listening.listen()
     except OSError as err:
         in_use = err.errno == errno.EADDRINUSE
-        cause = "another process listens there" if in_use else (err.strerror or str(err))
+        cause = (
+            "another process listens there" if in_use else f"cannot listen: {err.strerror or err}"
+        )
         raise StartError(
-            f"{loading.flag_name(setting)} ({loading.env_name(setting)}) {at}: {cause}. "
-            "Choose another address, or 0 to disable it"
+            f"{loading.flag_name(setting)} ({loading.env_name(setting)}) {at}: {cause}. Choose "
+            "another address, or 0 to disable this listener"
         ) from err
     return Address(at.host, listening.port)
 

@@ -178,7 +178,9 @@ async def test_farlet_itself_does_not_try_the_proxy_of_its_node(tmp_path: Path) 
         found = await env.kubelet()
     assert found is not None
     assert found.outcome is Outcome.OK
-    assert found.seen.startswith("not checked: only administrators may (get nodes/proxy); run this")
+    assert found.seen.startswith(
+        "not checked: only administrators are allowed to check this (get nodes/proxy); run this"
+    )
 
 
 def _review(*, allowed: bool) -> dict[str, Any]:

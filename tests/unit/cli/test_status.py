@@ -411,10 +411,10 @@ async def test_the_command_reads_nodes_leases_and_the_state_of_processes(
         pytest.param(b"", "port 8081: connection refused by the pod", id="nothing listens"),
         pytest.param(b"SSH-2.0-x\r\n", "port 8081: ", id="another protocol"),
         pytest.param(
-            OK.replace(b"200 OK", b"404 No"), "something else than a state", id="an old version"
+            OK.replace(b"200 OK", b"404 No"), "something other than a state", id="an old version"
         ),
-        pytest.param(OK + b"{}", "something else than a state", id="another document"),
-        pytest.param(OK + b"x" * (MAX_BYTES + 1), "something else than a state", id="too long"),
+        pytest.param(OK + b"{}", "something other than a state", id="another document"),
+        pytest.param(OK + b"x" * (MAX_BYTES + 1), "something other than a state", id="too long"),
     ],
 )
 async def test_a_process_that_does_not_report_is_named(
@@ -430,7 +430,7 @@ async def test_a_process_that_does_not_report_is_named(
 def test_watching_requires_a_terminal(more: tuple[str, ...]) -> None:
     result = CliRunner().invoke(main.cli, ["status", "--watch", *more])
     assert result.exit_code == 2
-    assert "--watch requires a terminal" in result.stderr
+    assert "--watch writes only text, and only to a terminal" in result.stderr
 
 
 async def test_a_watched_status_is_drawn_again(monkeypatch: pytest.MonkeyPatch) -> None:

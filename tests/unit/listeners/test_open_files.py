@@ -72,5 +72,5 @@ def test_a_hard_limit_that_is_too_small_is_reported_with_what_to_set(
     limits(256, 256)
     with pytest.raises(errors.StartError) as caught:
         open_files.raise_limit()
-    assert "this process may open 256 files, and farlet requires 512" in str(caught.value)
+    assert "this process can open only 256 files, and farlet requires 512" in str(caught.value)
     assert "LimitNOFILE=65536" in str(caught.value)

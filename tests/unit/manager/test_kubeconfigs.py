@@ -166,8 +166,11 @@ REFUSED: dict[str, tuple[bytes, str]] = {
     "a server name with a space": (config({"tls-server-name": "a b"}), "its tls-server-name"),
     "a token that is not ASCII": (config(user={"token": f"{SECRET}\u00fc"}), "its token contains"),
     "data that is not base64": (config({"certificate-authority-data": "%"}), "not valid base64"),
-    "a token of two lines": (config(user={"token": f"{SECRET}\nx"}), "its token is not a text"),
-    "a token that is a number": (config(user={"token": 1}), "its token is not a text"),
+    "a token of two lines": (
+        config(user={"token": f"{SECRET}\nx"}),
+        "its token is not a printable string",
+    ),
+    "a token that is a number": (config(user={"token": 1}), "its token is not a printable string"),
     "no current context": (config(**{"current-context": None}), "no current-context"),
     "a context that is missing": (config(**{"current-context": "y"}), "no context y"),
     "two users of this name": (

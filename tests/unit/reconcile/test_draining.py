@@ -101,7 +101,7 @@ def test_an_eviction_that_a_budget_rejects_is_retried_and_logged_once() -> None:
         drain = s.drain()
         s.wait(21.0)
         assert len(_evicted(s)) == 5
-        assert [entry["event"] for entry in s.logs].count("eviction rejected") == 1
+        assert [entry["event"] for entry in s.logs].count("failed to evict pod") == 1
         s.home.refusing.clear()
         s.wait(6.0)
         s.remove()

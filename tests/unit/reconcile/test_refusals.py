@@ -285,7 +285,7 @@ def test_homes_caches_are_behind(err: FarletError, lags: bool) -> None:
 @pytest.mark.parametrize(
     ("message", "fix"),
     [
-        pytest.param(_CLASS, "--priority-class-map=standard=drop", id="a class"),
+        pytest.param(_CLASS, "--priority-class-map=standard=CLASS", id="a class"),
         pytest.param(_SCC, "--scc-ranges=drop", id="ranges of OpenShift"),
     ],
 )

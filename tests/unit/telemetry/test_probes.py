@@ -165,8 +165,8 @@ async def test_a_port_in_use_is_reported_with_setting_and_address(
             ):
                 pass
     assert str(caught.value) == (
-        f"{setting} {busy}: another process listens there. "
-        "Choose another address, or 0 to disable it"
+        f"{setting} {busy}: another process listens there. Choose another address, or 0 to disable "
+        "this listener"
     )
 
 

@@ -104,7 +104,7 @@ async def kubelet(settings: Settings, home: Cluster) -> Finding | None:
 
     async def check() -> Finding:
         if await prerequisites.denied_verbs(home, _PROXY):
-            seen = "not checked: only administrators may (get nodes/proxy)"
+            seen = "not checked: only administrators are allowed to check this (get nodes/proxy)"
             return Finding(what, Outcome.OK, f"{seen}; run this with --home-context of one")
         path = resources.NODES.below("proxy").path("", node)
         code, raw = await home.call_aggregated(f"{path}/healthz")

@@ -52,10 +52,10 @@ _WAITING: Mapping[str, str] = {
     "RegistryUnavailable": _IMAGE,
     "ErrImageNeverPull": "Its imagePullPolicy is Never, and the foreign node does not have it.",
     "CreateContainerConfigError": _CONFIG,
-    "CrashLoopBackOff": "It ends again and again: kubectl logs -n {namespace} {pod} -c {container} "
+    "CrashLoopBackOff": "It exits repeatedly: kubectl logs -n {namespace} {pod} -c {container} "
     "--previous",
 }
-"""What to do, by the reason with which a kubelet lets a container wait."""
+"""What to do, by the reason for which a kubelet keeps a container waiting."""
 
 
 @dataclass(slots=True)

@@ -13,7 +13,7 @@ from farlet.cli.status import reads, text
 from farlet.settings import StatusSettings
 
 SECONDS = 2.0
-"""Between two looks; nothing of this can be watched (`/state` of a pod)."""
+"""Between two reads: `/state` of a pod, for example, cannot be watched."""
 
 
 async def watch(settings: StatusSettings, console: Console) -> None:

@@ -29,7 +29,7 @@ async def of(home: Cluster, pod: ObjectKey, port: int) -> state.State | Unread:
     except (OSError, h11.RemoteProtocolError) as err:
         return Unread(f"port {port}: {clean(err)}")
     except ValueError:
-        return Unread(f"port {port} answered something else than a state: another version?")
+        return Unread(f"port {port} answered something other than a state: another version?")
 
 
 async def _fetch(home: Cluster, pod: ObjectKey, port: int) -> bytes:

@@ -87,7 +87,7 @@ FILES: dict[str, tuple[str | None, str | None, str]] = {
     "a current context that is a list": (
         "{current-context: [hush]}",
         None,
-        "the current-context of FILE is not a text; it has: none",
+        "the current-context of FILE is not a string; it has: none",
     ),
     "a token alone": (
         "hush",
@@ -109,12 +109,12 @@ FILES: dict[str, tuple[str | None, str | None, str]] = {
     "a user that is missing": (
         "users",
         None,
-        "the context one in FILE names the user one, which it lacks",
+        "the context one in FILE names the user one, which does not exist there",
     ),
     "a cluster that is missing": (
         "clusters",
         None,
-        "the context one in FILE names the cluster one, which it lacks",
+        "the context one in FILE names the cluster one, which does not exist there",
     ),
 }
 

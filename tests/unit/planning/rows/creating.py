@@ -37,7 +37,7 @@ def _continues(reason: Reason | None) -> Expected:
         event = got.action.continues
         if reason is None or event is None:
             return event is None and reason is None
-        words = f"the pod does not wait any longer ({reason.value}): farlet created its mirror in"
+        words = f"the pod no longer waits ({reason.value}): farlet created its mirror in"
         return event[0] is Reason.MIRROR_CREATED and event[1].startswith(words)
 
     return check
