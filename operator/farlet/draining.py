@@ -92,7 +92,7 @@ class _Drain:
         self._next: dict[str, float] = {}
         """When a pod is evicted or checked again; the loop's time."""
         self._failures: dict[str, retrying.OncePerCause] = defaultdict(retrying.OncePerCause)
-        """Of the cordon under an empty uid."""
+        """By pod uid; the cordon has an empty one."""
         self._slots = asyncio.Semaphore(CONCURRENT_EVICTIONS)
         self.evicted = 0
 

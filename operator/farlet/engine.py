@@ -338,7 +338,7 @@ class Engine:
                 await pod_controller.start()
                 self.bridge.open(pod_controller.pods)
                 self._phase = Phase.SERVING
-                # Objects that exist now live until the end. To scan them costs 60 ms each time.
+                # Objects that exist now live until the end. Scanning them costs 60 ms each time.
                 gc.collect()
                 gc.freeze()
                 gc.set_threshold(COLLECT_AFTER)

@@ -55,8 +55,8 @@ _USERINFO = re.compile(r"""(?<=://)[^\s/?#"\\]*@""")
 another, since both contain `://`."""
 
 _LOOKAHEAD = 4
-"""So many times the limit is read before a text is cut, so that a credential that the cut would
-split is redacted as a whole."""
+"""A text is read up to this many times its limit before it is cut, so that a credential that the
+cut would split is redacted as a whole."""
 
 _OPEN_USERINFO = re.compile(r"""(?<=://)[^\s/?#"\\]+\Z""")
 """What may be user and password where the text that is read ends before their @."""

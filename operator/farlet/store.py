@@ -143,7 +143,7 @@ class Table(Generic[T, N]):
         return None if kept is None else kept.note
 
     def notes(self) -> Iterator[N]:
-        """The notes of all objects, for counts: to read all objects would cost too much."""
+        """The notes of all objects, for counts: reading all objects would cost too much."""
         return (kept.note for kept in self._objects.values())
 
     def clear(self, namespace: str) -> None:

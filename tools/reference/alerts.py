@@ -44,8 +44,8 @@ ALERTS = (
         5,
         Severity.WARNING,
         "Prometheus cannot read the metrics of a farlet process.",
-        "Look at its pod: kubectl -n farlet describe pod. Prometheus needs the NetworkPolicy of "
-        "farlet to name its namespace.",
+        "Check its pod: kubectl -n farlet describe pod. The NetworkPolicy of farlet must allow the "
+        "namespace of Prometheus.",
     ),
     Alert(
         "FarletForeignUnavailable",
@@ -92,7 +92,7 @@ ALERTS = (
         "rate(farlet_status_rejected_total[5m]) > 0",
         0,
         Severity.WARNING,
-        "The home API server rejects the status of a pod: a bug of farlet.",
+        "The home API server rejects the status of a pod: a bug in farlet.",
         "Report it with the log line `failed to update pod status`.",
     ),
     Alert(
@@ -109,7 +109,7 @@ ALERTS = (
         "histogram_quantile(0.99, rate(farlet_event_loop_lag_seconds_bucket[5m])) > 0.25",
         10,
         Severity.WARNING,
-        "The farlet process lacks CPU; all requests and streams are delayed as much.",
+        "The farlet process lacks CPU; all requests and streams are delayed by as much.",
         "Raise its CPU request, or move it to a machine with less load.",
     ),
 )

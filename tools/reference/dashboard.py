@@ -242,7 +242,7 @@ ROWS = (
             _quantiles(
                 "Lag of the event loop",
                 "farlet_event_loop_lag_seconds",
-                description="All requests and streams are delayed as much.",
+                description="All requests and streams are delayed by as much.",
             ),
             Panel(
                 "CPU",

@@ -40,11 +40,12 @@ def files() -> Mapping[str, str]:
         "manifests/foreign/offloaded-namespace.yaml": _GENERATED
         + "# All permissions of farlet in a foreign namespace that receives pods. Apply it in "
         "each:\n#   kubectl apply -n NAMESPACE -f offloaded-namespace.yaml\n"
-        "# Let the API server reject pods that reach beyond themselves (docs/pod-features.md):\n"
+        "# To make the API server reject pods that reach beyond themselves "
+        "(docs/pod-features.md):\n"
         "#   kubectl label namespace NAMESPACE pod-security.kubernetes.io/enforce=baseline\n"
         + _documents(_role(offloaded), _binding(offloaded)),
         "manifests/foreign/capacity.yaml": _GENERATED
-        + "# Required only without --capacity, where the virtual node has the capacity of all "
+        + "# Required only without --capacity: the virtual node then has the capacity of all "
         "foreign\n# nodes. No other permission of farlet in the foreign cluster is cluster-wide.\n"
         + _documents(_role(capacity), _binding(capacity)),
         "manifests/foreign/created-namespaces/roles.yaml": _GENERATED
@@ -55,10 +56,9 @@ def files() -> Mapping[str, str]:
         "pods there, and\n# so become an administrator of the foreign cluster.\n"
         + _documents(_role(creation), _binding(creation), _role(roles.foreign_created())),
         "manifests/home/created-namespaces.yaml": _GENERATED
-        + "# Optional, with --create-namespaces: farlet deletes a foreign namespace that it "
-        "created\n# when the home namespace is gone, which it has to read. Without this, such "
-        "namespaces stay.\n"
-        + _SUBJECTS
+        + "# Optional with --create-namespaces: lets farlet read whether a home namespace is gone, "
+        "so that\n# it deletes the foreign namespace that it created. Without this, such "
+        "namespaces stay.\n" + _SUBJECTS
         + _documents(_role(namespaces), _binding(namespaces) + _NODE_SUBJECT),
         "manifests/foreign/reflected-services.yaml": _GENERATED
         + "# Required only with --reflect=services, in addition to offloaded-namespace.yaml. Apply "

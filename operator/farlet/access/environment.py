@@ -122,7 +122,7 @@ def report_env_from(container: Container, path: str, changes: ChangeLog) -> None
 
 
 def _report_env_from(container: Container, path: str, why: str, changes: ChangeLog) -> None:
-    """The content is not known here: an Event is worth only the name that others agree on."""
+    """The content is not known here, so only a name with a known meaning is worth an Event."""
     for source in container.get("envFrom") or ():
         reference = source.get("configMapRef") or source.get("secretRef") or {}
         name = reference.get("name", "")

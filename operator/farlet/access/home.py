@@ -39,8 +39,8 @@ DEFAULT_TOKEN_SECONDS = 3600
 """Lifetime of a projected token that sets none (`SetDefaults_ServiceAccountTokenProjection`)."""
 
 MAX_TOKENS = 32
-"""Of one pod. Each is one request at home, again after half of its lifetime, and up to 4 KiB of the
-mirror's Secret, which can have 1 MiB."""
+"""Limit for one pod. Each token is one request at home, again after half of its lifetime, and up to
+4 KiB of the mirror's Secret, which can have 1 MiB."""
 
 _ACCESS_ADDRESS = "KUBERNETES_* name the home API server"
 

@@ -26,7 +26,8 @@ from farlet.errors import Refused
 from farlet.k8s_types import DownwardAPIItem, ObjectMeta, Pod, PodSpec, Volume, VolumeProjection
 
 MAX_BYTES = 512 * 1024
-"""Of all these files of one pod. A Secret can have 1 MiB; the rest is for tokens and the CA."""
+"""Limit of all these files of one pod together. A Secret can have 1 MiB; the rest is for tokens and
+the CA."""
 
 _WHOLE: Mapping[str, str] = MappingProxyType(
     {"metadata.labels": "labels", "metadata.annotations": "annotations"}
@@ -167,7 +168,7 @@ def _sources(
 
 
 def _last_of_each_path(items: Sequence[DownwardAPIItem]) -> list[DownwardAPIItem]:
-    """Of two items for one file a kubelet writes the last; a projected volume must have one."""
+    """A kubelet writes the last of two items for one file; a projected volume must have one."""
     return list({posixpath.normpath(item["path"]): item for item in items}.values())
 
 

@@ -99,7 +99,7 @@ def _shared_user(spec: PodSpec) -> int | None:
 
 
 def report_stale_mounts(spec: PodSpec, changes: ChangeLog) -> None:
-    """Reports mounts of a token by `subPath`: a kubelet never refreshes those, nor at home."""
+    """Reports mounts of a token by `subPath`: no kubelet refreshes those, not even at home."""
     tokens = {
         volume["name"]: sorted(
             f"{posixpath.normpath(source['serviceAccountToken']['path'])}/"

@@ -65,7 +65,7 @@ CARRY_SECONDS = 20.0
 """Time for a gateway to become ready after this process has connected to it."""
 
 SHOWN_NAMES = 3
-"""Of a certificate, in the table."""
+"""Names of a certificate in the table."""
 
 _ADDRESS = "home API for foreign pods"
 _NO_BACKEND = Reason.HOME_API_UNVERIFIED

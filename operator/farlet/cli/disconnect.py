@@ -34,7 +34,7 @@ from farlet.settings import values
 @click.option(
     "--force",
     is_flag=True,
-    help="Delete pods without a controller, too. They do not come back.",
+    help="Also delete pods without a controller, which nothing recreates.",
 )
 @click.option(
     "--foreign-system-namespace",

@@ -46,9 +46,9 @@ def explain(*, key: ObjectKey, output: str, **flags: object) -> None:
 
     Shows the pod, the objects that it needs, its mirror in the foreign cluster, its containers, and
     the Events of both clusters by time. Works with the credentials of an administrator and with
-    those of farlet; what they are not allowed to read is named. Without --foreign-context or
-    --foreign-kubeconfig only the home cluster is read. Changes nothing. The exit code is 1 if the
-    home cluster has no such pod.
+    those of farlet; the output names what they are not allowed to read. Without --foreign-context
+    or --foreign-kubeconfig only the home cluster is read. Changes nothing. The exit code is 1 if
+    the home cluster has no such pod.
     """
     wanted = loading.load(ReadingSettings, settings_flags.given(flags))
     lean_import.install()
@@ -64,13 +64,13 @@ def explain(*, key: ObjectKey, output: str, **flags: object) -> None:
     cls=SettingsCommand, short_help="Show virtual nodes, their pods, and what needs attention."
 )
 @_OUTPUT
-@click.option("--watch", is_flag=True, help="Show it again every two seconds, until Ctrl-C.")
+@click.option("--watch", is_flag=True, help="Refresh every two seconds until Ctrl-C.")
 def status(*, output: str, watch: bool, **flags: object) -> None:
-    """Show virtual nodes, their leaders and pods, who waits and why, and what expires when.
+    """Show virtual nodes, their leaders and pods, which pods wait and why, and what expires when.
 
     Reads Nodes, Leases, VirtualNodes, farlet's pods and their port 8081 in the home cluster, with
-    the credentials of an administrator; what they are not allowed to read is named. The exit code
-    is 1 if a virtual node is not ready, or if there is none.
+    the credentials of an administrator; the output names what they are not allowed to read. The
+    exit code is 1 if a virtual node is not ready, or if there is none.
     """
     wanted = loading.load(StatusSettings, settings_flags.given(flags))
     if watch and (output == "json" or not sys.stdout.isatty()):

@@ -113,9 +113,9 @@ def check(*, output: str, offloaded: tuple[str, ...], **flags: object) -> None:
     Checks both API servers and farlet's identity and permissions there, that the foreign cluster is
     the recorded one, the capacity, the Node, the serving certificate, the address and certificate
     at which pods reach the home API server, the gateways, and the namespaces that --namespace
-    names. Changes no object. Settings that you do not give are those of the VirtualNode of that
-    name, if there is one; without it, use the settings of the farlet that you want to check. The
-    exit code is 1 if a check failed and 0 otherwise, also with warnings.
+    names. Changes no object. Settings that you omit come from the VirtualNode of that name, if
+    there is one. Otherwise, give the settings of the farlet that you want to check. The exit code
+    is 1 if a check failed and 0 otherwise, also with warnings.
     """
     lean_import.install()
     from farlet.cli import check
@@ -167,7 +167,7 @@ def gateway(**flags: object) -> None:
     "--node",
     metavar="NODE",
     default="NODE",
-    help="Name of the virtual node, for the name of the home Secret that is printed.",
+    help="Name of the virtual node. The printed command uses it in the name of the home Secret.",
 )
 @click.option(
     "--foreign-system-namespace",
@@ -175,7 +175,7 @@ def gateway(**flags: object) -> None:
     default="farlet",
     show_default=True,
     callback=_namespace,
-    help="Namespace of the gateway in the foreign cluster, for the command that is printed.",
+    help="Namespace of the gateway in the foreign cluster. The printed command uses it.",
 )
 def gateway_keys(directory: Path, nodename: str, foreign_system_namespace: str) -> None:
     """Create the keys with which farlet and a gateway authenticate each other.
@@ -220,8 +220,10 @@ def gateway_keys(directory: Path, nodename: str, foreign_system_namespace: str) 
     help="Home namespace of a Pod without metadata.namespace.",
 )
 @click.option("--output", "-o", type=click.Choice(["yaml", "json"]), help="[default: yaml]")
-@click.option("--diff", is_flag=True, help="Print the difference to the home Pod instead.")
-@click.option("--explain", is_flag=True, help="Print one line per change and its reason instead.")
+@click.option("--diff", is_flag=True, help="Print the differences from the home Pod instead.")
+@click.option(
+    "--explain", is_flag=True, help="Print one line for each change, with its reason, instead."
+)
 def render_(
     *,
     source: str,

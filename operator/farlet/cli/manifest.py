@@ -37,7 +37,7 @@ _NUMBERS = {
     ),
 }
 _TAGS = {*_NUMBERS, "tag:yaml.org,2002:timestamp", "tag:yaml.org,2002:value"}
-"""Of plain values that kubectl reads in another way than PyYAML."""
+"""Tags of plain values that kubectl reads differently from PyYAML."""
 
 
 class _Loader(yaml.SafeLoader):

@@ -27,13 +27,13 @@ PAGE = 500
 """Objects in one answer to a list, as client-go asks for."""
 
 SMALLER = 8
-"""By this factor, a page has fewer objects after one that was too large."""
+"""After a page that was too large, pages have fewer objects by this factor."""
 
 MAX_PAGES = 2000
 """A list of more pages does not end."""
 
 TURN_SECONDS = 0.02
-"""For objects of a list, until other tasks run."""
+"""How long objects of a list are processed until other tasks run."""
 
 Body = Mapping[str, object]
 
@@ -234,7 +234,7 @@ class ApiClient(Protocol):
         opened: Callable[[], None] = lambda: None,
         at_least: float,
     ) -> AsyncIterator[WatchEvent[T]]:
-        """As `watch`, of one object. Takes `at_least` so many seconds, unless it is left before:
+        """Like `watch`, of one object. Takes at least `at_least` seconds, unless it is left before:
         a server that ends watches immediately must not be asked without a pause.
         """
         loop = asyncio.get_running_loop()

@@ -45,14 +45,14 @@ WATCH_SILENCE_SECONDS = 80.0
 """API servers send a bookmark every minute; a longer silence is a dead connection."""
 WATCH_SECONDS = 300
 SILENT_WATCH_SECONDS = WATCH_SECONDS + 30.0
-"""Of a watch without bookmarks: the server ends it before that."""
+"""Limit of the silence in a watch without bookmarks: the server ends it before that."""
 MAX_BODY_BYTES = 8 << 20
-"""Of one answer, decompressed: a page of 500 objects with 16 KiB each. Parsing is one call, during
-which the event loop does nothing else. Pages of larger objects have fewer of them."""
+"""Limit of one answer, decompressed: a page of 500 objects with 16 KiB each. Parsing is one call,
+during which the event loop does nothing else. Pages of larger objects have fewer of them."""
 MAX_AGGREGATED_BYTES = 2 * MAX_BODY_BYTES
 """The same for metrics of all pods of a namespace, which have no pages."""
 MAX_EVENT_BYTES = 8 << 20
-"""Of one watch event. etcd stores objects of 1.5 MiB."""
+"""Limit of one watch event. etcd stores objects of 1.5 MiB."""
 
 
 class Cluster(ApiClient):

@@ -42,7 +42,7 @@ from farlet.settings import yaml_files
 CHECK_SECONDS = 10.0
 """The files of a login are checked no more often than this."""
 EARLY_SECONDS = 30.0
-"""A login is reloaded so long before it expires."""
+"""A login is reloaded this long before it expires."""
 RELOAD_SECONDS = 5.0
 """Shortest time between two reloads for an API server that keeps answering 401."""
 PLUGIN_SECONDS = 30.0
@@ -112,7 +112,7 @@ class Credentials:
         self._name = name
         self._source = source
         self.seen = tls_verification.SeenCertificates()
-        """Of the server, on connections with any login."""
+        """Certificates of the server, on connections with any login."""
         self._login: Login | None = None
         self._loaded_at = 0.0
         self._checked_at = 0.0

@@ -1,4 +1,4 @@
-"""One read that serves everybody who asked before it began."""
+"""One read that serves all callers who asked before it began."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class JoinedRead(Generic[T]):
     async def _read_next(self) -> T:
         URGENCY.set(Urgency.FINISH)  # callers of any urgency wait for it
         async with self._reading:
-            self._next = None  # who calls from now on needs a later read
+            self._next = None  # a caller from now on needs a later read
             return await self._read()
 
 

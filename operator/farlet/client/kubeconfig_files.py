@@ -19,7 +19,7 @@ from farlet.client import connection_errors, yaml_text
 from farlet.constants import JSON
 
 MAX_BYTES = 1 << 20
-"""Of each file."""
+"""Limit of each file."""
 
 _SECTIONS = ("clusters", "contexts", "users")
 

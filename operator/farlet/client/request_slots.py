@@ -9,8 +9,8 @@ from types import TracebackType
 from farlet.planning.urgency import Urgency, WaitingLine
 
 URGENCY: ContextVar[Urgency] = ContextVar("urgency", default=Urgency.FINISH)
-"""Of the requests of the current task, and of the tasks that it starts. By default the most urgent:
-requests beside the reconciliation of pods are few, and many pods wait for their answers."""
+"""Urgency of the requests of the current task, and of the tasks that it starts. By default the most
+urgent: requests beside the reconciliation of pods are few, and many pods wait for their answers."""
 
 
 class RequestSlots:

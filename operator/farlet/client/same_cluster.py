@@ -1,8 +1,8 @@
 """Whether the foreign credentials lead to the home cluster, as a copied kubeconfig does.
 
-Each pod would then get a mirror beside it. Only what any farlet may do is used: the home API server
-reviews the foreign ServiceAccount token, and the two connections are compared. A token of another
-kind proves nothing: clusters share issuers of user tokens.
+Each pod would then get a mirror beside it. Only requests that every farlet is allowed to send are
+used: the home API server reviews the foreign ServiceAccount token, and the two connections are
+compared. A token of another kind proves nothing: clusters share issuers of user tokens.
 """
 
 from __future__ import annotations

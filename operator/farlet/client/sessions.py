@@ -1,7 +1,7 @@
 """Connections to one API server, replaced when the credentials they depend on change.
 
 A new token alone requires no new connections. With a new certificate, requests on the old ones may
-complete: watches last for minutes, and to break them would look like an outage. If the kubeconfig
+complete: watches last for minutes, and breaking them would look like an outage. If the kubeconfig
 leads to another server, watches end: they would show another cluster for minutes. No request is
 sent from here.
 """

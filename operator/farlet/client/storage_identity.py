@@ -1,8 +1,9 @@
 """Whether `--home-storage-kubeconfig` leads to the home cluster.
 
 What another cluster answers about claims would let farlet delete foreign claims of the home
-cluster. Only what farlet may do anyway is used: the two connections are compared, and the home API
-server reviews the ServiceAccount token for volumes, which no other cluster has issued then.
+cluster. Only requests that farlet is allowed to send anyway are used: the two connections are
+compared, and the home API server reviews the ServiceAccount token for volumes, which no other
+cluster has issued then.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from typing import TypeVar
 import aiohappyeyeballs
 
 NEXT_SECONDS = 0.25
-"""After so long the next address is tried beside the one that does not answer."""
+"""After this time, the next address is tried beside the one that does not answer."""
 
 P = TypeVar("P", bound=asyncio.BaseProtocol)
 

@@ -212,7 +212,7 @@ class TLSStream(asyncio.BufferedProtocol):
             return
         try:
             async with asyncio.timeout(seconds):
-                # To close with unread bytes, or before the peer has read ours, resets the
+                # Closing with unread bytes, or before the peer has read ours, resets the
                 # connection, and the peer loses what its kernel has not delivered yet.
                 self._transport.write_eof()
                 if self._paused:

@@ -19,7 +19,7 @@ from farlet.constants import JSON
 from farlet.telemetry.metrics import ClientMetrics
 
 MAX_BODY_BYTES = 1 << 20
-"""Of an answer that refuses a watch."""
+"""Limit of an answer that refuses a watch."""
 
 log = structlog.get_logger()
 

@@ -14,10 +14,12 @@ import yaml
 from farlet.settings.yaml_files import FAILURES
 
 NUMBER_CHARS = 1000
-"""Of an unquoted number. PyYAML reads numbers with colons, such as `1:30`, in quadratic time."""
+"""Limit of an unquoted number. PyYAML reads numbers with colons, such as `1:30`, in quadratic
+time."""
 
 FLOW_LEVELS = 100
-"""Of brackets. What PyYAML reads ahead at each bracket grows with the number of open ones."""
+"""Limit of open brackets. What PyYAML reads ahead at each bracket grows with the number of open
+ones."""
 
 _PREFIX = "tag:yaml.org,2002:"
 _TAGS = {None, "!", *(_PREFIX + name for name in ("str", "bool", "null", "int", "seq", "map"))}

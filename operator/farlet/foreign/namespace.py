@@ -44,7 +44,7 @@ class _Missing(errors.FarletError):
 
 
 Wake = Callable[[ObjectKey, float], None]
-"""Reconcile the home pod of this key after so many seconds."""
+"""Reconcile the home pod of this key after this many seconds."""
 
 ANCHOR_SECONDS = 60.0
 """A namespace that was recreated is noticed within this time if no mirror of ours was in it."""

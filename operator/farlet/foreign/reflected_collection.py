@@ -66,7 +66,7 @@ class _Note(NamedTuple):
     """What is remembered of one object for some time."""
 
     state: str
-    """Of the home object, as the foreign one showed it or should have shown it."""
+    """State of the home object, as the foreign one showed it or should have shown it."""
     until: float
     """In the time of the event loop."""
     code: int = 0

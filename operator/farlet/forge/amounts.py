@@ -16,7 +16,7 @@ from farlet.forge import quantities
 def bounded(
     reported: Mapping[str, object], *, asked: Mapping[str, object], shown: Mapping[str, object]
 ) -> dict[str, object]:
-    """Of each resource that home asks for, no more than that or than home shows already."""
+    """For each resource that home requests, no more than that or than home already shows."""
     result: dict[str, object] = {}
     for name, amount in reported.items():
         if name not in asked:

@@ -80,7 +80,7 @@ def copy_name(source: Source, ctx: Context) -> str:
 
 
 def source_of(copy: ObjectMeta, kind: Kind, namespace: str, ctx: Context) -> Source | None:
-    """Of what an object in the foreign namespace of `namespace` is the copy, by its name."""
+    """What an object in the foreign namespace of `namespace` is a copy of, by its name."""
     name = copy.get("annotations", {}).get(HOME_NAME, "")
     source = Source(kind, namespace, name)
     return source if name and copy.get("name") == copy_name(source, ctx) else None

@@ -67,7 +67,7 @@ class NodeConfig:
     runtime: str
     """The container runtime version that the Node reports: `farlet://<version>`."""
     port: int | None
-    """Of the kubelet API; `None`: farlet does not serve it."""
+    """Port of the kubelet API; `None`: farlet does not serve it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ class NodeObservation:
     address: str
     """Empty where it is not known."""
     version: str | None
-    """Of the foreign API server; the Node reports it as the kubelet's."""
+    """Version of the foreign API server; the Node reports it as the kubelet's."""
     resources: Resources | None
     platform: Platform
 

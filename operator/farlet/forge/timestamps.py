@@ -6,7 +6,7 @@ import functools
 from datetime import UTC, datetime
 
 MAX_CHARS = 40
-"""Of a time with nanoseconds and offset. A longer text is not a time."""
+"""Length of a time with nanoseconds and offset. A longer text is not a time."""
 
 
 _FIRST_YEAR = 1970

@@ -26,7 +26,7 @@ PORT = 8022
 
 KEEPALIVE_SECONDS = 2.0
 KEEPALIVES = 3
-"""A peer that does not answer so many keepalives is given up, after 8 s."""
+"""A peer that does not answer this many keepalives counts as gone, after 8 s."""
 
 HANDSHAKE_SECONDS = 10.0
 

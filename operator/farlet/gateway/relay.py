@@ -32,8 +32,8 @@ BUFFER = 16 * 1024
 """Bytes buffered for one side, above which the other is not read."""
 
 SEND_BUFFER, RECEIVE_BUFFER = 32 * 1024, 128 * 1024
-"""Of the kernel, for the TCP side. It counts as memory of the container, and without a limit it
-grows to megabytes for a peer that does not read. The kernel doubles these numbers."""
+"""Buffers of the kernel for the TCP side. They count as memory of the container, and without a
+limit they grow to megabytes for a peer that does not read. The kernel doubles these numbers."""
 
 
 class Relay:

@@ -16,7 +16,7 @@ STALLED_BYTES = 64 * 1024 * 1024
 """For all relays that stall: 170 whose peer does not read, or more where less is in flight."""
 
 READ_BYTES = 64 * 1024
-"""Of one read from the TCP side."""
+"""Size of one read from the TCP side."""
 
 
 class Holder(Protocol):
@@ -55,7 +55,7 @@ class RelayBudget:
         self._held -= self._stalled.pop(relay, 0)
 
     def stalls(self, relay: Holder, holds: int) -> None:
-        """`relay` holds up to so many bytes for peers that do not read; 0 when it continues."""
+        """`relay` holds up to `holds` bytes for peers that do not read; 0 when it continues."""
         self._held += holds - self._stalled.get(relay, 0)
         if holds:
             self._stalled[relay] = holds  # keeps its place in the order

@@ -31,7 +31,7 @@ CONNECT_SECONDS = 5.0
 """How long `wait_connected` waits."""
 
 STEADY_SECONDS = 10.0
-"""After a tunnel that lasted so long the backoff starts again at its first value."""
+"""After a tunnel that lasted this long, the backoff starts again at its first value."""
 
 log = structlog.get_logger()
 
@@ -45,7 +45,8 @@ def create(
     relays: int,
     on_change: Callable[[], None],
 ) -> TunnelManager:
-    """Tunnels to the home API server of `home`'s kubeconfig, for so many `relays` at once.
+    """Tunnels to the home API server of `home`'s kubeconfig, for at most `relays` connections of
+    pods at once.
 
     Raises `StartError` for unusable keys and for a server URL that gateways do not support.
     """

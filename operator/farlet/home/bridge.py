@@ -22,7 +22,7 @@ from farlet.constants import JSON
 from farlet.k8s_types import Pod
 
 LOGIN_MINUTES = 2
-"""Kopf asks for credentials again when it opens a watch and those it has are so old."""
+"""Kopf asks for credentials again when it opens a watch and those it has are this old."""
 
 
 class Pods(Protocol):

@@ -45,7 +45,7 @@ CHECK_REFUSED_SECONDS = 5.0
 MIN_CHECK_SECONDS = 0.2
 """Between two checks, however often something changes."""
 MESSAGE_SECONDS = 30.0
-"""For so long a lasting failure keeps its first message."""
+"""For this time a lasting failure keeps its first message."""
 
 _WITHIN = preflight.WITHIN_SECONDS
 

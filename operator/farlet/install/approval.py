@@ -1,8 +1,8 @@
 """Which certificate request is the first one of a virtual node: pure.
 
-The manager requests the client certificate of a node and cannot approve it. Who runs
-`farlet connect` is an administrator of the home cluster and approves it: only the request of the
-manager itself, and only for that node.
+The manager requests the client certificate of a node and cannot approve it. The administrator of
+the home cluster who runs `farlet connect` approves it: only the request of the manager itself, and
+only for that node.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ _USAGES = {"digital signature", "key encipherment", "client auth"}
 def refusal(request: JSON, node: str) -> str | None:
     """Why this is not the request of the manager for a client certificate of `node`.
 
-    `None`: it is. An API server writes `spec.username`, so that no other client can pretend it.
+    `None`: it is. An API server writes `spec.username`, so that no other client can pose as the
+    manager.
     """
     spec = request.get("spec") or {}
     if spec.get("signerName") != Signer.CLIENT.value:

@@ -220,7 +220,7 @@ class ForeignRemoval:
         return await foreign_search.labelled(self.cluster, resource, self.found.ids, namespace)
 
     async def _end(self, pod: JSON) -> None:
-        """Delete a mirror with its grace period. Its final status is not awaited any more."""
+        """Delete a mirror with its grace period. Nothing waits for its final status any more."""
         metadata = pod["metadata"]
         finalizers = metadata.get("finalizers") or []
         if OBSERVED in finalizers:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from farlet.constants import HOME_API_SERVICE, JSON
 
 NAME = "farlet-gateway"
-"""Of all its objects, and the value of the label by which farlet finds its pods."""
+"""Name of all its objects, and value of the label by which farlet finds its pods."""
 
 KEYS_DIGEST = "farlet.io/gateway-keys"
 """Annotation on gateway pods: which keys they have."""

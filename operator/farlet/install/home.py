@@ -89,7 +89,8 @@ def _client_authority(connection: Connection) -> JSON:
 
 def _renewal(connection: Connection) -> JSON:
     """kube-controller-manager approves the renewal of a client certificate that the node itself
-    requests, so that it needs no person."""
+    requests, so that no person is needed for it.
+    """
     return {
         "apiVersion": f"{_GROUP}/v1",
         "kind": "ClusterRoleBinding",

@@ -8,7 +8,7 @@ from farlet.manager.conditions import NOT_APPLIED, ConditionType
 from farlet.manager.findings import Reason
 
 SHOWN_CHARS = 400
-"""Of each condition."""
+"""Limit of each condition."""
 
 
 def problem(node: JSON | None) -> str:

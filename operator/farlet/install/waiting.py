@@ -13,7 +13,7 @@ from farlet.install import requests
 from farlet.manager import rollout
 
 SHOWN_CHARS = 400
-"""Of one reason."""
+"""Limit of one reason."""
 
 
 class Waiting:

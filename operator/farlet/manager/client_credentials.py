@@ -36,7 +36,7 @@ PENDING_KEY = "pending-key"
 LIFETIME = timedelta(days=7)
 """As requested; the granted one counts."""
 WARNING = timedelta(hours=48)
-"""So long before the certificate expires, a renewal that nothing approves is reported."""
+"""A renewal that nothing approves is reported this long before the certificate expires."""
 APPROVER_PATIENCE = timedelta(seconds=60)
 """An approver or signer that works automatically needs less."""
 
@@ -244,14 +244,13 @@ def _reason(found: Waiting | NotGranted, *, node: str, name: str) -> tuple[Reaso
         case Waiting():
             return Reason.CERTIFICATE_NOT_ISSUED, (
                 f"CertificateSigningRequest {name} is approved, and the signer "
-                f"{Signer.CLIENT.value} has not issued the certificate yet. Some "
-                "clouds issue none to administrators: create the VirtualNode with identity "
-                "ServiceAccount there"
+                f"{Signer.CLIENT.value} has not issued the certificate yet. Some clouds issue none "
+                "to administrators; there, create the VirtualNode with identity ServiceAccount"
             )
         case NotGranted(reason=reason, problem=problem):
             return reason, (
-                f"{problem}. The next request follows when this one is deleted, by Kubernetes "
-                f"after an hour or now: kubectl delete csr {name}"
+                f"{problem}. The next request follows when this one is deleted. Kubernetes does "
+                f"that after an hour; to do it now: kubectl delete csr {name}"
             )
 
 

@@ -1,6 +1,6 @@
 """Approves requests for serving certificates of farlet pods: the executor of `serving_requests`.
 
-It never denies: what the manager does not approve, an administrator may. A request often arrives
+It never denies: an administrator can approve what the manager does not. A request often arrives
 before the status of its pod contains the address, so open ones are kept until they are decided, and
 reviewed again when a pod or a VirtualNode has changed.
 """
@@ -27,9 +27,9 @@ MAX_OPEN = 2000
 """Requests that are kept; Kubernetes deletes undecided ones after a day. Those of virtual nodes
 displace those of other nodes, of which a cluster can have many."""
 MAX_REQUEST_BYTES = 32 << 10
-"""Of such a request with its metadata; one of farlet has 3 KiB."""
+"""Limit of such a request with its metadata; one of farlet has 3 KiB."""
 RETRY_SECONDS = 60.0
-"""Until a request is reviewed again that was refused although it is of a virtual node."""
+"""Pause before a request of a virtual node that was refused is reviewed again."""
 RESYNC_SECONDS = 300.0
 """Until requests are listed anew, while some are open."""
 MIN_INTERVAL_SECONDS = 1.0

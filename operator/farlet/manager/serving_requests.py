@@ -28,7 +28,7 @@ from farlet.k8s_types import Pod, PodPhase
 from farlet.manager.virtual_node import FARLET, VirtualNode
 
 MAX_BYTES = 8 << 10
-"""Of a request in PEM: one for a key of RSA 4096 with some addresses has 2 KiB."""
+"""Limit of a request in PEM: one for a key of RSA 4096 with some addresses has 2 KiB."""
 MAX_ADDRESSES = 16
 
 _ELLIPTIC_BITS = (256, 384, 521)

@@ -207,7 +207,7 @@ class FollowSources:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Nothing to do now; decide again after so many seconds at the latest."""
+    """Nothing to do now; decide again after this many seconds at the latest."""
 
     seconds: float
     unreported: bool = False

@@ -26,7 +26,7 @@ from farlet.planning.actions import ResizeMirror, UpdateMirror
 from farlet.planning.predicates import uid
 
 LATE_SECONDS = 5
-"""A mirror that starts later than its home pod by no more than this keeps its deadline: to correct
+"""A mirror that starts later than its home pod by no more than this keeps its deadline: correcting
 it is not worth a write."""
 
 

@@ -171,6 +171,6 @@ def conflict(s: CopySnapshot) -> Refused | None:
     return Refused(
         Reason.NAME_CONFLICT,
         f"the foreign namespace {s.copy.get('namespace')} has a {s.source.kind} "
-        f"{s.copy.get('name')} that farlet did not create, where the copy of the {s.source} must "
-        "be. Delete it; the pod then starts automatically",
+        f"{s.copy.get('name')} that farlet did not create; the copy of the {s.source} needs this "
+        "name. Delete it; the pod then starts automatically",
     )

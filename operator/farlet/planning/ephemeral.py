@@ -24,7 +24,7 @@ from farlet.planning.actions import AddEphemeralContainer
 from farlet.planning.snapshot import Copied, Snapshot
 
 EXIT_CODE = 128
-"""Of a container that was never started; container runtimes report the same."""
+"""The exit code of a container that was never started; container runtimes report the same."""
 
 _POD_SECURITY = re.compile(r'violates PodSecurity "(?P<level>baseline|restricted):')
 """`EvaluatePod` in `k8s.io/pod-security-admission/admission`. The levels are profiles of `kubectl
@@ -32,7 +32,7 @@ debug`, too."""
 
 
 _FIRST_CHARS = 900
-"""Of the first reason in an Event for several containers: the rest of it must fit."""
+"""Limit of the first reason in an Event for several containers: the rest of the Event must fit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +70,9 @@ def decide(
 ) -> tuple[AddEphemeralContainer | None, tuple[Held, ...]]:
     """The first one that can be added to M now, and those that cannot.
 
-    A pod can have hundreds of them, and to forge one costs the size of the pod. So only the first
-    one is forged. What keeps it out is a fact of the pod, and keeps the others out, too.
+    A pod can have hundreds of them, and forging one takes time in proportion to the size of the
+    pod. So only the first one is forged. What keeps it out is a fact of the pod, and keeps the
+    others out, too.
     """
     found = [(c, _judged(s, home, c, ctx=ctx)) for c in missing(home, mirror)]
     held = [judged for _, judged in found if isinstance(judged, Held)]

@@ -3,9 +3,9 @@
 The sender waits on `Backlog`; everything it decides is decided here. Pure: no clock, no I/O. Times
 are monotonic seconds.
 
-Events come from strangers in any number. So what waits is bounded, each pod has an allowance for
-each type of Event, and all pods together have one. Where something has to give way, Normal Events
-do.
+Anyone in the foreign cluster can write Events, in any number. So what waits is bounded, each pod
+has an allowance for each type of Event, and all pods together have one. Where something has to give
+way, Normal Events do.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ WAITING = 10_000
 
 POD_BURST = 50
 POD_EVERY_SECONDS = 30.0
-"""Allowance of one pod for each type of Event: so many at once, and one more after so long. A
+"""Allowance of one pod for each type of Event: this many at once, and one more after this time. A
 recorder of client-go, a kubelet's for example, sends half as many (`defaultSpamBurst`)."""
 PODS = 20_000
 """Allowances that are remembered."""
@@ -36,12 +36,12 @@ BUSY_PER_SECOND = 2.0
 """The same while pods wait to be reconciled: their requests come first."""
 
 SETTLE_SECONDS = 1.0
-"""An Event waits at least so long. Repetitions in this time are one write, and a mirror whose
-creation was not answered yet is known then."""
+"""An Event waits for at least this time. Its repetitions become one write, and a mirror whose
+creation was not answered yet is known by then."""
 
 
 ATTEMPTS = 6
-"""An Event that the home API server does not answer so often is dropped."""
+"""An Event is dropped after this many requests that the home API server did not answer."""
 
 
 _ROUNDING = 1e-6
@@ -106,7 +106,7 @@ class Waiting:
 
 @dataclass(slots=True)
 class _Allowance:
-    """Of one foreign pod for one type of Event."""
+    """The allowance of one foreign pod for one type of Event."""
 
     left: TokenBucket
     about: str = ""
@@ -124,7 +124,7 @@ class Backlog:
         }
         """By type and uid of the foreign Event."""
         self._pods: OrderedDict[tuple[ObjectKey, str], _Allowance] = OrderedDict()
-        """By foreign key and type: who writes an Event chooses the uid that it is about."""
+        """By foreign key and type: the author of an Event chooses the uid that it is about."""
         self._all = TokenBucket(BURST, PER_SECOND, BURST, now)
 
     def __len__(self) -> int:

@@ -57,7 +57,7 @@ class Facts:
     home_namespace: str
     home_id: str
     metadata: ObjectMeta | None
-    """Of the foreign namespace; `None`: it does not exist."""
+    """Metadata of the foreign namespace; `None`: it does not exist."""
     needed: bool = False
     """A home pod needs it."""
     home: Home | None = None

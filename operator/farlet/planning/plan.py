@@ -79,11 +79,11 @@ LAG_SECONDS = 10.0
 """The caches of the home API server may lack a pod that was bound less than this time ago."""
 LAG_FIRST_SECONDS = 0.01
 LAG_LAST_SECONDS = 0.1
-"""It is tried again after as long as it has been known, within these limits: the pauses double."""
+"""A retry waits as long as the pod has been known, within these limits: the pauses double."""
 
 STATUS_BURST = 10
-"""So many statuses of one pod are written as they come, then one in each `STATUS_SECONDS`. A start
-with all its init containers is less. Pods that change all the time do not delay others."""
+"""This many statuses of one pod are written as they come, then one in each `STATUS_SECONDS`. A
+start with all its init containers is less. Pods that change all the time do not delay others."""
 
 FIRST_STATUS_SECONDS = 2.0
 """A new mirror is scheduled before a kubelet reports its containers. For this time that step alone
@@ -100,7 +100,7 @@ ORPHAN_GRACE_SECONDS = 30
 Kubernetes' default. Otherwise it could run, and keep its name taken, for years."""
 
 OVERDUE_SECONDS = 60.0
-"""A deleted mirror that has not ended so long after its grace period is on a lost node. More than
+"""A deleted mirror that has not ended this long after its grace period is on a lost node. More than
 clocks differ and than a kubelet takes to report the end."""
 LONGEST_WAIT_SECONDS = 3600.0
 """A time that objects of the foreign cluster name is waited for in steps of this."""

@@ -26,10 +26,10 @@ from farlet.planning.predicates import is_deleting
 
 PATIENCE_SECONDS = 1.0
 PATIENT_TURNS = 4
-"""Of so many turns, one belongs to the oldest that has waited for `PATIENCE_SECONDS`.
+"""One of this many turns belongs to the oldest item that has waited for `PATIENCE_SECONDS`.
 
 If it were every turn, a burst that takes longer than a second would be served in order of arrival:
-the classes would end just when they are required."""
+the classes would have no effect just when they are needed."""
 
 T = TypeVar("T")
 

@@ -63,7 +63,7 @@ class ClaimActions:
                 raise errors.Refused(
                     Reason.NAME_CONFLICT,
                     f"the foreign namespace {where.namespace} has a claim {where.name} that this "
-                    f"farlet did not create, where the one for the claim {claim.key} must be. "
+                    f"farlet did not create; the foreign claim for {claim.key} needs this name. "
                     "Delete it; farlet then continues",
                 ) from None
         self._seen(claim.key, answer)
@@ -96,7 +96,7 @@ class ClaimActions:
                 raise errors.Refused(
                     Reason.NAME_CONFLICT,
                     f"the home cluster has a PersistentVolume {name} that this farlet did not "
-                    f"create, where the one for the claim {claim.key} must be",
+                    f"create; the one for the claim {claim.key} needs this name",
                 ) from None
         self._at_home.volumes.put(answer)
         log.info(

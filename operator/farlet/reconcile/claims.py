@@ -1,6 +1,6 @@
 """Provide volumes for home claims of mapped StorageClasses: one key for each claim.
 
-A change of a claim, of its placeholder or of its foreign claim brings its key. What is done is
+A change of a claim, of its placeholder or of its foreign claim queues its key. What is done is
 decided in `planning.claims`.
 """
 
@@ -184,7 +184,7 @@ class Claims:
     def _state_changed(self) -> None:
         """A watch at home was lost or is open again: what was not seen there can be absent now.
 
-        The other claims are as they were. To decide about them would open their namespaces.
+        The other claims are as they were. Deciding about them would open their namespaces.
         """
         for key in {record.key for record in (*self._at_home.claims, *self._at_home.volumes)}:
             if Missing.ABSENT in (self._at_home.claim(key), self._at_home.volume(key)):

@@ -1,7 +1,7 @@
 """Keep the copies of ConfigMaps and Secrets that pods refer to: one key for each home object.
 
 Pods say what they refer to, and get what `planning.copies` makes of it. A change of an object, of
-its copy or of who uses it brings its key. Content is read for each write and never kept.
+its copy or of the pods that use it queues its key. Content is read for each write and never kept.
 """
 
 from __future__ import annotations

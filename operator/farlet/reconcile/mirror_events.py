@@ -74,7 +74,7 @@ class MirrorEvents:
     def offer(self, found: MirrorEvent, first: bool) -> None:
         """Let an Event wait, if it is about a mirror. `first`: it comes from a first list.
 
-        Strangers write Events in any number: pods are read only for those that will wait.
+        Anyone in the foreign cluster can write Events: pods are read only for those that will wait.
         """
         home_uid = self._store.home.uid(found.home)
         if home_uid is None or (first and not self._created_here(home_uid)):
@@ -146,7 +146,7 @@ class MirrorEvents:
         except errors.FarletError as err:
             self._drop(waiting, err)
         except Exception:
-            # The Event of a stranger must not end the process.
+            # An Event that anyone can write must not end the process.
             log.exception("failed to handle a mirror event", pod=str(waiting.home))
             self._dropped.labels(waiting.seen.type).inc()
 

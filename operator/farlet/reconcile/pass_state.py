@@ -50,7 +50,7 @@ class PassState:
 
     @property
     def rests_on_store(self) -> bool:
-        """Whether the pass still decides as another one would that begins now.
+        """Whether the pass still decides as a pass that begins now would.
 
         Otherwise a failure has added its retry, or a pod that was read replaces the store's.
         """

@@ -390,7 +390,7 @@ class Reconciler:
                 "API server throttled a request", pod=str(key), err=str(err), retry_in=retry_in
             )
             return
-        # The object has changed or is gone: a watch event brings its key again.
+        # The object has changed or is gone: a watch event queues its key again.
         raced = isinstance(err, errors.Conflict | errors.NotFound) and err.cluster == "home"
         cause = failure.step, type(err)  # messages about quotas and connections differ each time
         repeated = self._failing.get(key) == cause

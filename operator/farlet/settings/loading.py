@@ -183,7 +183,7 @@ _EXPECTED = {
     "greater_than_equal": "is too small; expected at least {ge}",
     "less_than_equal": "is too large; expected at most {le}",
 }
-"""By type of error, in place of pydantic's words."""
+"""Messages by type of error, in place of pydantic's."""
 
 
 def _message(error: ErrorDetails) -> str:

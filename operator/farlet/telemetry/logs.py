@@ -29,7 +29,7 @@ from farlet.settings import LogFormat, LogLevel
 from farlet.telemetry import log_budget
 
 VALUE_CHARS = 2048
-"""Of each value in a line; the rest is cut off."""
+"""Limit of each value in a line; the rest is cut off."""
 TRACEBACK_CHARS = 16 * 1024
 
 _JSON_VALUES = (str, int, float, bool, type(None), dict, list, tuple)

@@ -210,7 +210,8 @@ FOREIGN_METRICS_UP = _gauge(
 )
 LOOP_LAG = _histogram(
     "farlet_event_loop_lag_seconds",
-    "Delay of a timer of 100 ms in the event loop; all requests and streams are delayed as much.",
+    "Delay of a timer of 100 ms in the event loop; all requests and streams are delayed by as "
+    "much.",
     buckets=_LAG,
 )
 UNKNOWN_FIELDS = _counter(
@@ -220,7 +221,7 @@ UNKNOWN_FIELDS = _counter(
 )
 STATUS_REJECTED = _counter(
     "farlet_status_rejected_total",
-    "Statuses that the home API server rejected as invalid. Each is a bug of farlet.",
+    "Statuses that the home API server rejected as invalid. Each is a bug in farlet.",
 )
 EVENTS_DROPPED = _counter("farlet_events_dropped_total", "Kubernetes Events that were not written.")
 MIRROR_EVENTS_DROPPED = _counter(

@@ -34,10 +34,10 @@ CONNECTION_SECONDS = 15.0
 """For one request and its answer. Prometheus gives up after 10 s by default, kubelets after 1 s."""
 
 STATE_SECONDS = 1.0
-"""For which a state is shown: it counts all pods, and anyone can ask for it."""
+"""How long a state is shown: to compute it, all pods are counted, and anyone can request it."""
 
 MAX_HEAD_BYTES = 4096
-"""Of a request line, and of each header."""
+"""Limit of a request line, and of each header."""
 
 MAX_HEADERS = 32
 

@@ -70,7 +70,7 @@ async def foreign(settings: Settings, ctx: Context, cluster: Cluster, namespace:
 
 
 _HOME = Permission(Side.HOME, Where.OFFLOADED, "", "namespaces", ("get",), "whether it exists")
-"""An administrator's, and farlet's only where it creates foreign namespaces."""
+"""An administrator's permission; farlet has it only if it creates foreign namespaces."""
 
 
 async def missing(cluster: Cluster, namespace: str) -> Finding | None:

@@ -73,7 +73,7 @@ async def _clock(cluster: Cluster) -> Finding:
         try:
             server = parsedate_to_datetime(dates[0]).timestamp() + 0.5  # it has whole seconds
         except (ValueError, IndexError):
-            return Finding(what, Outcome.OK, "not checked: the server names no time")
+            return Finding(what, Outcome.OK, "not checked: its answers contain no time")
         return _compared(what, server - now)
 
     return await of(what, check(), hint="try again")
@@ -127,7 +127,7 @@ async def kubelet(settings: Settings, home: Cluster) -> Finding | None:
 
 
 def _message(raw: bytes) -> str:
-    """Of a Status, or the text itself."""
+    """The message of a Status, or the text itself."""
     text = raw[:_BODY_BYTES].decode(errors="replace")
     try:
         found = orjson.loads(text)  # bounded depth, unlike the standard library's

@@ -17,7 +17,7 @@ from farlet.constants import JSON, Signer
 from farlet.settings import Settings
 
 QUIET_SECONDS = 0.5
-"""After the last of the requests that exist: a watch does not mark it."""
+"""Silence that ends the list of existing requests: a watch does not mark its end."""
 
 WHAT = "serving certificate"
 

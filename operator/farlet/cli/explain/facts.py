@@ -37,7 +37,7 @@ class Facts:
     """The access mode by annotation and settings."""
     virtual_node_id: str = ""
     ctx: Context | None = None
-    """Of the virtual node, as far as it is known."""
+    """Context of the virtual node, as far as it is known."""
     requirements: tuple[Requirement, ...] = ()
     home_events: Sequence[Event] | Absent | Unread = ()
     foreign_events: Sequence[Event] | Absent | Unread = ()

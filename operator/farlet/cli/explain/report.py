@@ -143,7 +143,7 @@ def _home(draft: _Draft, pod: Pod | None) -> None:
             advice.append(_advice(draft, Reason(cast("str", reason))))
             break
     if facts.foreign_namespace is None:
-        home["foreign namespace"] = "none by the settings of this command"
+        home["foreign namespace"] = "none, according to the settings of this command"
 
 
 def _node(draft: _Draft) -> None:

@@ -50,7 +50,7 @@ class NodeReport:
     name: str
     ready: bool
     message: str
-    """Of the condition Ready, if it is not true."""
+    """Message of the condition Ready, if it is not true."""
     leader: str
     """The pod that serves the node; empty if none is known."""
     renewed_seconds: float | None

@@ -10,7 +10,7 @@ from farlet.cli.reading import age
 from farlet.cli.status.facts import NodeReport, Report
 
 SOON_SECONDS = 48 * 3600.0
-"""What expires earlier and is not renewed every hour is worth a look."""
+"""Credentials that expire earlier, and are not renewed every hour, are coloured."""
 
 _EVERY_HOUR = "pod token"
 
