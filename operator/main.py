@@ -60,7 +60,7 @@ class _Hosted:
 
 
 def _configured() -> _Hosted:
-    """Read the settings. Exits with one line on stderr where they are wrong."""
+    """Read the settings. Exits with one line on stderr if they are wrong."""
     try:
         settings = loading.load(Settings, {})
         if settings.drain_on_exit:

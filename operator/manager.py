@@ -15,7 +15,7 @@ from farlet.settings import ManagerSettings, loading
 
 
 def _configured() -> process.Manager:
-    """Read the settings. Exits with one line on stderr where they are wrong."""
+    """Read the settings. Exits with one line on stderr if they are wrong."""
     try:
         return process.Manager(loading.load(ManagerSettings, {}))
     except errors.UsageError as err:

@@ -169,7 +169,7 @@ class Endpoint:
     """What pods dial, and the name that the certificate must contain."""
     port: int
     addresses: tuple[str, ...] = ()
-    """IP addresses to which host aliases resolve `host`; empty where DNS resolves it, or where it
+    """IP addresses to which host aliases resolve `host`; empty if DNS resolves it, or if it
     is an address."""
 
     @property
@@ -211,7 +211,7 @@ class Refused:
     reason: Reason
     message: str
     endpoint: Endpoint | None = None
-    """The refused endpoint; `None` where no endpoint was found."""
+    """The refused endpoint; `None` if no endpoint was found."""
     was_verified: bool = False
 
 
@@ -283,7 +283,7 @@ class NamespaceMap:
             )
 
     def foreign(self, namespace: str) -> str | None:
-        """The foreign namespace for a home namespace; `None` where it is not offloaded."""
+        """The foreign namespace for a home namespace; `None` if it is not offloaded."""
         for home, foreign in self.pairs:
             if home == namespace:
                 return foreign
@@ -366,5 +366,5 @@ class Context:
 
     @property
     def endpoint(self) -> Endpoint | None:
-        """The endpoint of `home_api`; `None` where there is none."""
+        """The endpoint of `home_api`; `None` if there is none."""
         return self.home_api.endpoint

@@ -68,7 +68,7 @@ class Engine:
     """One virtual node, without Kopf."""
 
     def __init__(self, settings: Settings, *, watch: health.HomeWatch) -> None:
-        """Raises `StartError` where the process may open too few files."""
+        """Raises `StartError` if the process may open too few files."""
         self.settings = settings
         self._watch = watch
         self._files = open_files.raise_limit()

@@ -314,7 +314,7 @@ class PartialObject(TypedDict):
 
 
 class PartialShape(TypedDict):
-    """As `PartialObject`, of a cluster-scoped kind as well."""
+    """Like `PartialObject`, of a cluster-scoped kind as well."""
 
     metadata: ObjectMeta
 

@@ -42,7 +42,7 @@ def is_subdomain(name: str) -> bool:
 
 
 def service_account(spec: PodSpec) -> str:
-    """The pod's account; ServiceAccount admission writes `default` where none is given."""
+    """The pod's account; ServiceAccount admission writes `default` if none is given."""
     return spec.get("serviceAccountName") or "default"
 
 

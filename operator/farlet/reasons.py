@@ -339,8 +339,8 @@ GUIDES: Mapping[Reason, Guide] = MappingProxyType(
             "API server or a policy there rejected it, or farlet does not allow a feature that it "
             "uses. The container is terminated with the error. The pod keeps running.",
             "Add another one that needs less: `kubectl debug --profile=baseline`, or "
-            "`--profile=restricted` where the foreign namespace enforces that level of Pod "
-            "Security. The message names the flag of farlet that allows a feature.",
+            "`--profile=restricted` if the foreign namespace enforces that level of Pod Security. "
+            "The message names the flag of farlet that allows a feature.",
         ),
         Reason.TOKEN_REFRESH_FAILED: Guide(
             Who.ADMIN,

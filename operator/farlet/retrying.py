@@ -11,7 +11,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 LARGEST_EXPONENT = 64
-"""Keeps the power small however often something fails."""
+"""Keeps the power small, however often something fails."""
 
 
 def pause(failures: int, *, first: float, last: float, factor: float = 2.0) -> float:

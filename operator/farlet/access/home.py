@@ -121,7 +121,7 @@ class HomeAccess:
         self, pod: Pod, tokens: Mapping[str, Token], ctx: Context, owner: OwnerReference
     ) -> tuple[Secret, ...]:
         """The Secret with tokens, CA, namespace, labels and annotations, as far as files of the pod
-        contain them; none where they contain nothing of it.
+        contain them; none if they contain nothing of it.
         """
         spec = pod["spec"]
         if next(volumes.token_sources(spec), None) is None and not volumes.reads_root_ca(spec):

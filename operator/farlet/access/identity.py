@@ -61,12 +61,12 @@ LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 
 
 def service_account(pod: Pod) -> str:
-    """The pod's ServiceAccount; admission sets `default` where the pod names none."""
+    """The pod's ServiceAccount; admission sets `default` if the pod names none."""
     return names.service_account(pod["spec"])
 
 
 def value(field: str, pod: Pod, ctx: Context) -> str | None:
-    """The home value of a field path; `None` where the mirror's own field is right."""
+    """The home value of a field path; `None` if the mirror's own field is right."""
     if key_differs(field, ctx):
         return key_value(field, pod["metadata"])
     match field:
@@ -97,7 +97,7 @@ def key_differs(field: str, ctx: Context) -> bool:
 
 
 def key_value(field: str, home: ObjectMeta) -> str:
-    """The value of one label or annotation of the home pod; empty where it has none, as in a
+    """The value of one label or annotation of the home pod; empty if it has none, as in a
     kubelet. farlet's own annotation on the home pod is not one of the pod.
     """
     kind, key = subscript(field) or ("", "")
@@ -184,7 +184,7 @@ def in_volume(volume: Volume, changes: ChangeLog) -> Volume:
 def _items(
     items: list[DownwardAPIItem], path: str, changes: ChangeLog
 ) -> list[DownwardAPIItem] | None:
-    """The rewritten items, or `None` where none is an identity field."""
+    """The rewritten items, or `None` if none is an identity field."""
     if not any(field_path(item) in ANNOTATIONS for item in items):
         return None
     rewritten: list[DownwardAPIItem] = []

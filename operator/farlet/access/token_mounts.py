@@ -46,7 +46,7 @@ class SecretFiles:
     def _sources(
         self, sources: Sequence[VolumeProjection], path: str, changes: ChangeLog
     ) -> list[VolumeProjection] | None:
-        """Projected sources, or `None` where none concerns the API access."""
+        """Projected sources, or `None` if none concerns the API access."""
         has_token = any("serviceAccountToken" in source for source in sources)
         if not has_token and not any(volumes.is_root_ca(s.get("configMap")) for s in sources):
             return None

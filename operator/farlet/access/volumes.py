@@ -126,7 +126,8 @@ def containers(spec: PodSpec) -> Iterator[tuple[str, Container]]:
 def _reaches(mount: VolumeMount, files: Sequence[str]) -> bool:
     """Whether a mount by sub-path contains one of the files, or may contain one.
 
-    The files are sorted and end in a slash, so that the first one not below the sub-path tells.
+    The files are sorted and end in a slash, so that the first one that is not below the sub-path
+    decides.
     """
     part = sub_path(mount)
     if part is None:

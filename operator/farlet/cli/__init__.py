@@ -1,1 +1,1 @@
-"""What the commands beside `farlet run` and `farlet manager` do, one module or package each."""
+"""What the commands other than `farlet run` and `farlet manager` do, one module or package each."""

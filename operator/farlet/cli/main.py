@@ -314,7 +314,7 @@ def _offline_context(wanted: settings.MirrorSettings) -> Context:
 
 
 def _print_error(err: Exception | str) -> None:
-    """Print one line on stderr, even where a library's message has several."""
+    """Print one line on stderr, even if a library's message has several."""
     click.echo(f"farlet: {printable(redaction.redact(str(err)))}", err=True)
 
 

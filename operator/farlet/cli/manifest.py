@@ -95,7 +95,7 @@ def is_bare(pod: Pod) -> bool:
 def trusted(pod: Pod, *, source: str) -> Iterator[None]:
     """The forge trusts that an API server has validated the Pod; none has seen a bare one.
 
-    Raises `UsageError` where that is what fails.
+    Raises `UsageError` if that is what fails.
     """
     try:
         yield

@@ -81,7 +81,7 @@ class ApiClient(Protocol):
     async def call_unqueued(
         self, method: str, path: str, *, body: object = None, seconds: float
     ) -> JSON:
-        """As `call`, but it waits for no other request, asks no guard, and ends after `seconds`."""
+        """Like `call`, but waits for no other request, asks no guard, and ends after `seconds`."""
         ...
 
     async def call_aggregated(self, path: str) -> tuple[int, bytes]:
@@ -261,7 +261,7 @@ class ApiClient(Protocol):
         return self._checked(resource, answer, f"POST {path}")
 
     async def create_dry(self, resource: Resource[T], body: Body, *, namespace: str = "") -> None:
-        """As `create`, but the API server only checks the object: nothing is created."""
+        """Like `create`, but the API server only checks the object: nothing is created."""
         await self.call("POST", f"{resource.path(namespace)}?dryRun=All", body=body)
 
     async def patch(

@@ -194,7 +194,7 @@ class Cluster(ApiClient):
     async def call_unqueued(
         self, method: str, path: str, *, body: object = None, seconds: float
     ) -> JSON:
-        """As `call`, but it waits for no other request, asks no guard, and ends after `seconds`.
+        """Like `call`, but waits for no other request, asks no guard, and ends after `seconds`.
 
         For Leases and logins: all other requests depend on them.
         """

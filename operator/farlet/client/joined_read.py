@@ -32,7 +32,7 @@ class JoinedRead(Generic[T]):
         return await asyncio.shield(self._next)
 
     async def _read_next(self) -> T:
-        URGENCY.set(Urgency.FINISH)  # callers of any urgency wait for it
+        URGENCY.set(Urgency.FINISH)  # callers of any urgency can wait for it
         async with self._reading:
             self._next = None  # a caller from now on needs a later read
             return await self._read()

@@ -99,7 +99,7 @@ class ObjectList(NamedTuple, Generic[T]):
 
 
 def query(*, label_selector: str = "", field_selector: str = "", limit: int = 0) -> str:
-    """The query of a list or watch; empty where nothing is selected."""
+    """The query of a list or watch; empty if nothing is selected."""
     parts = []
     if label_selector:
         parts.append(f"labelSelector={quote(label_selector)}")

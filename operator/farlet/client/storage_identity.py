@@ -69,7 +69,7 @@ class StorageIdentity:
 def _unconfirmed(why: str) -> errors.Refused:
     return errors.Refused(
         Reason.PROVISIONING_FAILED,
-        f"--home-storage-kubeconfig perhaps leads to another cluster: {why}. farlet changes no "
+        f"--home-storage-kubeconfig may lead to another cluster: {why}. farlet changes no "
         "volume until this is clear. Set it to the token of a ServiceAccount of the home cluster, "
         "or use the server and CA of --home-kubeconfig (docs/volumes.md)",
     )

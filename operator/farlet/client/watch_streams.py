@@ -52,7 +52,7 @@ class WatchStreams(ApiClient):
 
     @property
     def connection(self) -> object:
-        """As `Cluster.connection`."""
+        """Like `Cluster.connection`."""
         return self._cluster.connection
 
     async def call(
@@ -89,7 +89,7 @@ class WatchStreams(ApiClient):
         bookmarks: bool = True,
         opened: Callable[[], None],
     ) -> AsyncIterator[decode.WatchEvent[JSON]]:
-        """As `Cluster.watch_path`."""
+        """Like `Cluster.watch_path`."""
         login = await self._cluster.login()
         target = clusters.watch_target(path)
         info = decode.RequestInfo(self.name, f"WATCH {path.partition('?')[0]}")
@@ -145,7 +145,7 @@ class WatchStreams(ApiClient):
         raise info.unreachable(decode.NOT_KUBERNETES.format(code))
 
     async def _connection(self, login: credentials.Login) -> http2.Connection | None:
-        """One with a free stream; `None` where the server does not offer HTTP/2."""
+        """One with a free stream; `None` if the server does not offer HTTP/2."""
         async with self._connecting:
             if self._without_http2 == login.connecting:
                 return None

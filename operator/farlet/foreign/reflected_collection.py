@@ -216,7 +216,7 @@ class ReflectedCollection:
         )
 
     def _note_created(self, action: Create) -> None:
-        """Created a second time, it is not created a third time for a minute.
+        """What was created a second time is not created a third time for a minute.
 
         Another virtual node can know that it is gone at home, while our watch lags.
         """

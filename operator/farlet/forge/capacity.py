@@ -40,7 +40,7 @@ EMPTY: Mapping[str, str] = dict.fromkeys(REQUIRED, "0")
 class Platform:
     """Operating system and hardware of the foreign nodes.
 
-    A value is empty where they differ, and `None` where it is not known.
+    A value is empty if they differ, and `None` if it is not known.
     """
 
     os: str | None = None

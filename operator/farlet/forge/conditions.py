@@ -79,7 +79,7 @@ def with_times(
 ) -> list[Condition]:
     """The desired conditions with their times, after those that are kept unchanged.
 
-    `generation` is the one the conditions were computed for (KEP-5067), 0 where home has none.
+    `generation` is the one the conditions were computed for (KEP-5067), 0 if home has none.
     """
     live = by_type(home)
     result = list(kept)

@@ -1,4 +1,4 @@
-"""Statuses of home containers: reflected from the mirror, or computed where it has none.
+"""Statuses of home containers: reflected from the mirror, or computed if it has none.
 
 `status_fields.py` says what happens to each field of a mirror's container status. A container
 that the mirror does not report is waiting; if it was running until now, that run has ended with an
@@ -293,7 +293,7 @@ def _reflected(
 def _previous_run(old: ContainerStatus, new: ContainerStatus) -> ContainerState:
     """How the run before this mirror ended, by home's status.
 
-    A kubelet does the same where it lost the old container (`convertToAPIContainerStatuses`).
+    A kubelet does the same if it lost the old container (`convertToAPIContainerStatuses`).
     """
     if old.get("containerID") != new.get("containerID"):
         state = old.get("state") or {}

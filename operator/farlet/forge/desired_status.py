@@ -43,7 +43,7 @@ def unchanged(home: Pod) -> DesiredStatus:
 
 
 def patch(home: Pod, desired: DesiredStatus) -> JSON | None:
-    """Body of a strategic merge PATCH of pods/status; None where nothing differs.
+    """Body of a strategic merge PATCH of pods/status; None if nothing differs.
 
     It contains the uid, so that the server refuses it for a pod with another uid (422, since
     `metadata.uid` is immutable), and the differences, like a kubelet's (`PatchPodStatus` in

@@ -23,7 +23,7 @@ IDENTITIES = ("mountPath", "devicePath", "name", "containerPort", "ip", "path")
 
 
 def message(sent: Mapping[str, object], kept: Mapping[str, object]) -> str | None:
-    """What to tell the owner of a pod whose spec was `sent` and is `kept`; `None` for nothing."""
+    """The report for the owner of a pod whose spec was `sent` and is `kept`; `None`: no report."""
     paths = [*map(redaction.value, dropped(sent, kept, "spec"))]
     if not paths:
         return None

@@ -75,11 +75,11 @@ class Summary:
     message: str
     field_path: str
     component: str
-    """Who wrote it, such as `kubelet`; empty where that is not known."""
+    """Who wrote it, such as `kubelet`; empty if that is not known."""
     count: int
     first: float | None
     last: float | None
-    """Epoch seconds by the clock of the foreign cluster; `None` where they are not valid."""
+    """Epoch seconds by the clock of the foreign cluster; `None` if they are not valid."""
 
 
 @dataclass(frozen=True, slots=True)

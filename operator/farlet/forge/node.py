@@ -72,10 +72,10 @@ class NodeConfig:
 
 @dataclass(frozen=True, slots=True)
 class NodeObservation:
-    """What farlet read from the clusters about the Node; `None` where it is not known (yet)."""
+    """What farlet read from the clusters about the Node; `None` if it is not known (yet)."""
 
     address: str
-    """Empty where it is not known."""
+    """Empty if it is not known."""
     version: str | None
     """Version of the foreign API server; the Node reports it as the kubelet's."""
     resources: Resources | None
@@ -137,13 +137,13 @@ def labels(config: NodeConfig, platform: Platform) -> dict[str, str | None]:
 
 
 def labels_patch(node: k8s_types.Node, desired: Mapping[str, str | None]) -> JSON | None:
-    """Sets the desired labels; `None` where the Node has them."""
+    """Sets the desired labels; `None` if the Node has them."""
     missing = _missing(node["metadata"].get("labels", {}), desired)
     return _patch(node, {"labels": missing}) if missing else None
 
 
 def annotations_patch(node: k8s_types.Node, desired: Mapping[str, str | None]) -> JSON | None:
-    """Sets the desired annotations of the Node of this version; `None` where it has them."""
+    """Sets the desired annotations of the Node of this version; `None` if it has them."""
     missing = _missing(node["metadata"].get("annotations", {}), desired)
     return _patch(node, {"annotations": missing}, this_version=True) if missing else None
 
@@ -195,7 +195,7 @@ def status_patch(
     *,
     due: bool,
 ) -> JSON | None:
-    """The desired status with new heartbeats; `None` where nothing differs and none is `due`."""
+    """The desired status with new heartbeats; `None` if nothing differs and none is `due`."""
     before: JSON = {**node.get("status", {})}
     changes: JSON = {}
     for key, desired_value in _status(config, observed).items():
@@ -233,7 +233,7 @@ def cordon_patch(node: k8s_types.Node, why: str) -> JSON | None:
 
 
 def uncordon_patch(node: k8s_types.Node) -> JSON | None:
-    """Removes farlet's own cordon; `None` where the Node has none."""
+    """Removes farlet's own cordon; `None` if the Node has none."""
     if not cordoned_by_us(node):
         return None
     return _patch(node, {"annotations": {CORDONED: None}}, this_version=True) | {

@@ -59,7 +59,7 @@ __all__ = [
 
 
 def mirrored_uid(home: Pod) -> str | None:
-    """Uid of the last mirror that this pod had, None where it never had one."""
+    """Uid of the last mirror that this pod had, None if it never had one."""
     record = containers.recorded(home)
     return None if record is None else record.partition(" ")[0]
 
@@ -144,7 +144,7 @@ def reflect(
 
 
 def evicted(home: Pod, mirror: Pod, *, ctx: Context, now: float) -> DesiredStatus:
-    """As `reflect`, and marked as a target of a disruption: the pod is about to be deleted."""
+    """Like `reflect`, and marked as a target of a disruption: the pod is about to be deleted."""
     base = reflect(home, mirror, ctx=ctx, now=now)
     kept = [c for c in base.status["conditions"] if c["type"] != PodCondition.DISRUPTION_TARGET]
     status = cast("PodStatus", dict(base.status))
@@ -246,7 +246,7 @@ def exceeded(home: Pod, mirror: Pod | None, *, ctx: Context, now: float) -> Desi
 def ended(home: Pod, mirror: Pod | None, *, ctx: Context, now: float) -> DesiredStatus:
     """What a kubelet writes last, before it removes a deleted pod from the API.
 
-    `mirror` is its last known version, None where farlet never saw it. `SyncTerminatedPod` in
+    `mirror` is its last known version, None if farlet never saw it. `SyncTerminatedPod` in
     pkg/kubelet/kubelet.go, then `TerminatePod` in pkg/kubelet/status/status_manager.go.
     """
     desired: list[DesiredCondition] = []
@@ -280,7 +280,7 @@ def _unschedulable(mirror: Pod) -> Condition | None:
 def _progress(
     home: Pod, mirror: Pod, statuses: containers.Statuses, *, phase: str
 ) -> list[DesiredCondition]:
-    """Conditions about the pod's progress: the foreign kubelet's, or computed where it has none."""
+    """Conditions about the pod's progress: the foreign kubelet's, or computed if it has none."""
     foreign = conditions.by_type(mirror)
     desired = [conditions.copied(foreign[t]) for t in conditions.COPIED if t in foreign]
     sandbox = foreign.get(PodCondition.READY_TO_START_CONTAINERS)
@@ -334,7 +334,7 @@ def _common(
 
 
 def _generation(home: Pod) -> int:
-    """The generation that a status is computed for; 0 where home does not count them.
+    """The generation that a status is computed for; 0 if home does not count them.
 
     A deletion increments it, but the status keeps the old one: the final status follows, and this
     saves one write.

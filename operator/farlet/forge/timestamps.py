@@ -30,7 +30,7 @@ def parse(text: object) -> datetime | None:
 
 
 def epoch(text: object) -> float | None:
-    """As `parse`, in epoch seconds."""
+    """Like `parse`, in epoch seconds."""
     found = parse(text)
     return None if found is None else found.timestamp()
 

@@ -72,7 +72,7 @@ def fit(halves: PerCluster[dict[str, str]]) -> bool:
 def write(folder: Path) -> PerCluster[Path]:
     """Write new keys to the directories `home` and `foreign` in `folder`.
 
-    Raises `UsageError` where one exists, so that keys in use are not lost, or cannot be created.
+    Raises `UsageError` if one exists, so that keys in use are not lost, or cannot be created.
     After an error neither folder is left behind.
     """
     places = PerCluster(home=folder / "home", foreign=folder / "foreign")

@@ -102,7 +102,7 @@ class Discovery:
     async def identify_home(self, stop: asyncio.Event) -> bool:
         """Create a context in which the endpoint is not checked yet; false if `stop` came first.
 
-        Raises `StartError` where home cannot be identified, `UsageError` for settings that do
+        Raises `StartError` if home cannot be identified, `UsageError` for settings that do
         not fit what was found.
         """
         home_id, failures = self._settings.home_id, retrying.OncePerCause()

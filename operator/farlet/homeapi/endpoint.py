@@ -24,7 +24,7 @@ DEFAULT_NAME = "kubernetes.default.svc"
 
 
 def resolve_endpoint(settings: MirrorSettings, home_server_url: str) -> Endpoint | None:
-    """The endpoint that the flags for host and port give; `None` where both are absent.
+    """The endpoint that the flags for host and port give; `None` if both are absent.
 
     With one of the two, the other comes from `home_server_url`, which farlet itself uses. Raises
     `UsageError` for a URL that cannot give it: pods dial a host and a port, and speak TLS.
@@ -65,7 +65,7 @@ class ServiceAddress:
     target_port: int | str
     """Number or name of the port of the pods."""
     selector: Mapping[str, str]
-    """Labels of the pods; empty where something else fills the EndpointSlices."""
+    """Labels of the pods; empty if something else fills the EndpointSlices."""
 
     def __str__(self) -> str:
         return f"the Service {HOME_API_SERVICE} at {Endpoint(self.addresses[0], self.port).netloc}"
@@ -109,7 +109,7 @@ def _unusable(what: str) -> Refused:
 
 
 def names_for_pods(own: Sequence[str], domain: str) -> tuple[str, ...]:
-    """The names that pods may dial, the best first; empty where there are only addresses.
+    """The names that pods may dial, the best first; empty if there are only addresses.
 
     `own`: the names in the certificates of the home API server that farlet is connected to. Any
     other server with a certificate of the home CA, such as a kubelet, has other names. A node of

@@ -50,7 +50,7 @@ class HomeService:
         )
         self._updated = asyncio.Event()
         self.service: JSON | None = None
-        """Its last known state; `None` where it does not exist or was not read yet."""
+        """Its last known state; `None` if it does not exist or was not read yet."""
 
     @property
     def has_synced(self) -> bool:
@@ -112,7 +112,7 @@ class HomeService:
                 raise ConnectionRefusedError(forward.kubelet_error) from err
 
     async def _backend(self, address: ServiceAddress) -> Backend:
-        """A ready pod behind the Service. Raises `OSError` where there is none."""
+        """A ready pod behind the Service. Raises `OSError` if there is none."""
         selector = ",".join(f"{key}={value}" for key, value in sorted(address.selector.items()))
         pods, _ = await self._foreign.list(
             resources.PODS, namespace=self._namespace, label_selector=selector

@@ -91,7 +91,7 @@ class HomeAPISupervisor:
                 task.cancel()
 
     def _create_tunnels(self) -> TunnelManager:
-        # Imported only where a gateway is configured: asyncssh takes 20 MiB.
+        # Imported only if a gateway is configured: asyncssh takes 20 MiB.
         from farlet.gateway import tunnel_manager
 
         assert self._settings.gateway_keys is not None

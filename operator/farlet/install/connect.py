@@ -245,7 +245,7 @@ class Connect:
         return bool(done)
 
     async def _settled(self, waiting: Waiting) -> None:
-        """Ready, rolled out, and still ready: a status is perhaps that of the pods before."""
+        """Ready, rolled out, and still ready: a status can be that of the previous pods."""
         node = await self._ready_node(waiting)
         image = node["spec"].get("image") or await installed_manager.image_of_nodes(self._home)
         name = self._connection.name

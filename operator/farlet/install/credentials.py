@@ -46,7 +46,7 @@ def token_for(secret: JSON | None, server: ForeignServer) -> str | None:
 
 
 def of_secret(secret: JSON | None) -> Kubeconfig | None:
-    """The kubeconfig in a Secret; `None` where there is none that can be used."""
+    """The kubeconfig in a Secret; `None` if there is none that can be used."""
     try:
         return kubeconfigs.parse(decoded(secret or {})[kubeconfigs.KEY].encode())
     except (KeyError, ValueError):

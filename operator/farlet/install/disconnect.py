@@ -233,7 +233,7 @@ def is_ours(node: Any) -> bool:
 
 
 def _confirm(node: JSON | None, virtual: JSON | None, found: Found) -> None:
-    """Raises `StartError` where the foreign credentials lead to another cluster."""
+    """Raises `StartError` if the foreign credentials lead to another cluster."""
     annotations = {} if node is None else node["metadata"].get("annotations") or {}
     status = {} if virtual is None else virtual.get("status") or {}
     recorded = annotations.get(FOREIGN_CLUSTER) or status.get("foreignCluster")

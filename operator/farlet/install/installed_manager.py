@@ -25,7 +25,7 @@ DEFINITION_SECONDS = 60.0
 
 
 async def image(home: ApiClient) -> str:
-    """The image of the installed manager. Raises `UsageError` where there is none."""
+    """The image of the installed manager. Raises `UsageError` if there is none."""
     found = await _deployment(home)
     if found is None:
         raise errors.UsageError(

@@ -42,7 +42,7 @@ def listed(names: Iterable[object]) -> str:
 async def find(
     cluster: ApiClient, resource: Resource[T], name: str, *, namespace: str = ""
 ) -> T | None:
-    """The object, or `None`, also where the API server does not know the resource."""
+    """The object, or `None`, also if the API server does not know the resource."""
     try:
         return await cluster.get(resource, name, namespace=namespace)
     except (errors.NotFound, errors.UnknownPath):

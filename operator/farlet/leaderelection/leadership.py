@@ -110,7 +110,7 @@ class Leadership:
                 raise errors.StartError(self._refusal(err)) from err
             except (errors.ApiError, errors.Unreachable) as err:
                 self._log_obstacle("failed to acquire the Lease", err=str(err))
-            # Not all processes in the same moment, and never later than the setting.
+            # Processes do not try at the same moment, and never later than the setting.
             await retrying.wait(stop, retrying.jittered(self._retry_period, 0.8))
         return False
 

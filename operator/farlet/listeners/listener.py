@@ -76,7 +76,7 @@ class Listener:
 
     @property
     def port(self) -> int:
-        """The number of the port, also where the kernel chose it."""
+        """The number of the port, also if the kernel chose it."""
         port: int = self._listening[0].getsockname()[1]
         return port
 

@@ -33,7 +33,7 @@ class Bound:
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """What a token says about itself; `None` where it says nothing."""
+    """What a token says about itself; `None` if it says nothing."""
 
     account: ObjectKey | None = None
     issued: datetime | None = None

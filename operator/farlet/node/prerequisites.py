@@ -104,7 +104,7 @@ class Prerequisites:
             )
 
     async def option_problem(self) -> str | None:
-        """Which permission an option lacks; `None` also where the server does not answer."""
+        """Which permission an option lacks; `None` also if the server does not answer."""
         problem = None
         if self._settings.create_namespaces:
             problem = await _refusal(self._check_creation())
@@ -132,7 +132,7 @@ class Prerequisites:
     async def _denied(
         self, where: Where, when: When, *, namespace: str = "", side: Side = Side.FOREIGN
     ) -> str | None:
-        """What farlet is not allowed to do; `None` also where the cluster allows no reviews."""
+        """What farlet is not allowed to do; `None` also if the cluster allows no reviews."""
         cluster = self._foreign if side is Side.FOREIGN else self._home
         for row in rbac.TABLE:
             if (row.side, row.where, row.when) != (side, where, when):
@@ -168,7 +168,7 @@ class Prerequisites:
 
 
 async def _refusal(check: Awaitable[object]) -> str | None:
-    """What a check says that is not allowed; `None` also where no answer came."""
+    """What a check says that is not allowed; `None` also if no answer came."""
     try:
         async with asyncio.timeout(ANSWER_SECONDS):
             await check

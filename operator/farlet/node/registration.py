@@ -2,7 +2,7 @@
 
 A kubelet does the same (`tryRegisterWithAPIServer`), with two differences. A Node that is not
 virtual is never changed. A setting that the server rejects ends the start instead of being left
-out, since the scheduler would place pods by it.
+out, since the scheduler places pods by these settings.
 """
 
 from __future__ import annotations

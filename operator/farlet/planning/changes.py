@@ -31,7 +31,7 @@ it is not worth a write."""
 
 
 class Due(NamedTuple):
-    """What M lacks of H."""
+    """What M lacks compared with H."""
 
     update: UpdateMirror | None = None
     resize: ResizeMirror | None = None
@@ -155,7 +155,7 @@ def every_wanted(home: Pod) -> set[str]:
 
 
 def _wanted_after_wait(home: Pod) -> str:
-    """As `wanted`, of the deadline of a mirror that has waited for its node."""
+    """Like `wanted`, of the deadline of a mirror that has waited for its node."""
     return f"wait {applied.digests(home)[applied.DEADLINE]}"
 
 

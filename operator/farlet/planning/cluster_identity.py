@@ -4,7 +4,7 @@ The Node keeps a record of both clusters (annotations, which a node may write on
 process that begins to write to the foreign cluster leaves a random *term* in the inventory there:
 first as the pending one in the record, then in the inventory. So the record of the rightful home
 knows the term of the inventory, wherever a process has stopped between the two writes. A clone of
-the home cluster, and one restored from a backup, know an earlier one.
+the home cluster, and a home cluster restored from a backup, know an earlier term.
 
 Pure. `foreign/identity.py` reads and writes the foreign side, `node/cluster_record.py` the record.
 """

@@ -682,7 +682,7 @@ def _with_mirror(
 
 
 def _due(s: Snapshot, home: Pod, mirror: Pod, *, ctx: Context) -> changes.Due:
-    """What M lacks of H, both of which live."""
+    """What M lacks compared with H; both are alive."""
     selected = None if isinstance(s.access, Refused) or s.access is None else s.access.name
     return changes.due(
         home, mirror, selected=selected, ctx=ctx, now=s.now, rejected=_rejected_for_good(s)

@@ -1,6 +1,6 @@
 """The Secret beside a mirror: whether it exists, belongs to the mirror and is up to date.
 
-H is the home pod and M its mirror, both of which live. Pure.
+H is the home pod and M its mirror; both are alive. Pure.
 """
 
 from __future__ import annotations

@@ -160,7 +160,7 @@ def is_released(shown: ObjectMeta) -> bool:
 
     A mirror of grace period 0 without finalizers is removed by the write that makes it so
     (`ShouldDeleteDuringUpdate` in k8s.io/apiserver/pkg/registry/generic/registry/store.go). A watch
-    sends DELETED with the previous object, so one whose label was removed does not look like that.
+    sends DELETED with the previous object, so a mirror whose label was removed does not match this.
     """
     return (
         "deletionTimestamp" in shown

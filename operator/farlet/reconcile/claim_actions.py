@@ -118,7 +118,7 @@ class ClaimActions:
         return now is None or not forge.is_larger(size, now.requested)
 
     async def expand_volume(self, volume: HomeVolume, size: str) -> bool:
-        """As `expand_claim`, of the placeholder."""
+        """Like `expand_claim`, of the placeholder."""
         body = {"metadata": {"uid": volume.uid}, "spec": {"capacity": {"storage": size}}}
         name = names.volume_name(volume.key.uid)
         answer = await self._home.patch(resources.VOLUMES, name, body)
@@ -127,7 +127,7 @@ class ClaimActions:
         return now is None or not forge.is_larger(size, now.capacity)
 
     async def show_capacity(self, claim: HomeClaim, size: str) -> bool:
-        """As `expand_claim`, of the status of the home claim."""
+        """Like `expand_claim`, of the status of the home claim."""
         body = {"metadata": {"uid": claim.key.uid}, "status": {"capacity": {"storage": size}}}
         answer = await self._home.patch(
             resources.CLAIM_STATUS, claim.key.name, body, namespace=claim.key.namespace

@@ -409,7 +409,7 @@ class Reconciler:
 
 
 def _wish(home: Pod) -> list[object]:
-    """What others change of a home pod."""
+    """What other clients change in a home pod."""
     metadata = home["metadata"]
     return [metadata.get(key) for key in _WISHES]
 

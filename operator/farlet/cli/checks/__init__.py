@@ -1,1 +1,1 @@
-"""What `farlet check` verifies beside the address for pods: one module for each concern."""
+"""What `farlet check` verifies in addition to the address for pods: one module for each concern."""

@@ -23,7 +23,7 @@ WHAT = "serving certificate"
 
 
 async def check(settings: Settings, home: Cluster, user: User) -> Finding | None:
-    """The finding; `None` where farlet requests no certificate."""
+    """The finding; `None` if farlet requests no certificate."""
     if settings.kubelet_bind_address is None or settings.tls_cert_file is not None:
         return None
 

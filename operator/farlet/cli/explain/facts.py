@@ -23,7 +23,7 @@ class Requirement:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What was read. Parts that were not read are `Unread`; `None` where they do not apply."""
+    """What was read. Parts that were not read are `Unread`; `None` if they do not apply."""
 
     key: ObjectKey
     pod: Pod | Absent | Unread
@@ -45,7 +45,7 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """An Event of either cluster. `time` is RFC 3339, empty where it is not known."""
+    """An Event of either cluster. `time` is RFC 3339, empty if it is not known."""
 
     time: str
     cluster: str
