@@ -7,6 +7,7 @@ and the variable in front.
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -254,8 +255,12 @@ def certificates(value: object) -> Path:
 
 
 def kubeconfig(value: object) -> Path | str:
-    """The path of a kubeconfig, or the word `in-cluster`."""
-    return IN_CLUSTER if value == IN_CLUSTER else file(value)
+    """The path of a kubeconfig, a list of paths as in `$KUBECONFIG`, or the word `in-cluster`."""
+    if value == IN_CLUSTER:
+        return IN_CLUSTER
+    given = text(str(value) if isinstance(value, Path) else value)
+    paths = [path for path in given.split(os.pathsep) if path] or [given]
+    return Path(os.pathsep.join(str(file(path)) for path in paths))
 
 
 def namespace_template(value: object) -> str:

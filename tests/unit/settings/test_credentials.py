@@ -9,7 +9,7 @@ import pytest
 from farlet import errors, settings
 from farlet.client import credential_sources
 from farlet.client.credential_sources import ClusterSource
-from farlet.settings import loading
+from farlet.settings import loading, values
 
 IN_POD = {"KUBERNETES_SERVICE_HOST": "10.0.0.1"}
 
@@ -88,6 +88,16 @@ def test_credentials_that_make_no_sense_are_refused(
 ) -> None:
     with pytest.raises(errors.UsageError, match=says):
         credential_sources.foreign_source(load(tmp_path, **flags), environ)
+
+
+def test_a_list_of_files_is_one_kubeconfig_of_which_each_file_must_exist(tmp_path: Path) -> None:
+    for name in ("home", "foreign"):
+        (tmp_path / name).write_text("{}")
+    both = f"{tmp_path / 'home'}:{tmp_path / 'foreign'}"
+    assert values.kubeconfig(both) == Path(both)
+    assert values.kubeconfig(f"{tmp_path / 'home'}:") == tmp_path / "home"
+    with pytest.raises(ValueError, match="third cannot be read"):
+        values.kubeconfig(f"{both}:{tmp_path / 'third'}")
 
 
 def test_two_contexts_of_one_kubeconfig_are_two_clusters(tmp_path: Path) -> None:
