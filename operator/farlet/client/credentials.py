@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import os
 import ssl
 import time
 import urllib.request
@@ -37,7 +36,7 @@ from farlet.client import (
     tls_verification,
 )
 from farlet.client.credential_sources import ClusterSource
-from farlet.settings import yaml_files
+from farlet.settings import values, yaml_files
 
 CHECK_SECONDS = 10.0
 """The files of a login are checked no more often than this."""
@@ -179,7 +178,7 @@ async def load(name: Name, source: ClusterSource) -> Login:
             )
             plugin_expires = None
         else:
-            files = source.kubeconfig.split(os.pathsep)
+            files = values.kubeconfig_paths(source.kubeconfig)
             before = file_stamps.stamps(files)
             read = await asyncio.to_thread(kubeconfig_files.read, source.kubeconfig)
             loader = kube_config.KubeConfigLoader(

@@ -17,6 +17,7 @@ from kubernetes_asyncio.config.kube_config import ConfigNode
 
 from farlet.client import connection_errors, yaml_text
 from farlet.constants import JSON
+from farlet.settings import values
 
 MAX_BYTES = 1 << 20
 """Limit of each file."""
@@ -42,7 +43,7 @@ def read(kubeconfig: str) -> list[File]:
     """
     # As the library does it: `Path.expanduser` raises an error for a user who does not exist.
     expand = os.path.expanduser
-    paths = [Path(expand(path)) for path in kubeconfig.split(os.pathsep) if path]
+    paths = [Path(expand(path)) for path in values.kubeconfig_paths(kubeconfig)]
     files = []
     for path in paths:
         try:

@@ -237,7 +237,7 @@ class NodeController:
         deployment = await self._current("Deployment", node)
         if deployment is None or not objects.is_ours(deployment, node):
             return ()
-        pods = [pod for pod in await self._current_pods(node) if rollout.can_serve(pod)]
+        pods = await self._serving_pods(node)
         specs = [deployment["spec"]["template"]["spec"], *(pod["spec"] for pod in pods)]
         found = (objects.mounting(node, spec) for spec in specs)
         return [one for one in found if one is not None]
@@ -314,12 +314,16 @@ class NodeController:
     # --- status -------------------------------------------------------------------------------
 
     async def _reports(self, node: VirtualNode) -> Sequence[PodReport]:
-        current = [pod for pod in await self._current_pods(node) if rollout.can_serve(pod)]
+        current = await self._serving_pods(node)
         found = await asyncio.gather(*(self._report(pod, node) for pod in current))
         if any(report.state is None and report.name in self._answered for report in found):
             self._pods = None  # perhaps it is gone, and the watch has missed that
         self._answered = {report.name for report in found if report.state is not None}
         return sorted(found, key=lambda report: report.name)
+
+    async def _serving_pods(self, node: VirtualNode) -> Sequence[JSON]:
+        """Those whose container can run, now or later."""
+        return [pod for pod in await self._current_pods(node) if rollout.can_serve(pod)]
 
     async def _current_pods(self, node: VirtualNode) -> Sequence[JSON]:
         """From the watch, after they were listed once."""

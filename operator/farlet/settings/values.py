@@ -211,9 +211,13 @@ def token_lifetime(value: object) -> int | str:
     return int(seconds)
 
 
+def _path_text(value: object) -> str:
+    return text(str(value) if isinstance(value, Path) else value)
+
+
 def file(value: object) -> Path:
     """A file that exists and is readable; `~` is expanded."""
-    path = Path(text(str(value) if isinstance(value, Path) else value)).expanduser()
+    path = Path(_path_text(value)).expanduser()
     try:
         with path.open("rb"):
             return path
@@ -223,7 +227,7 @@ def file(value: object) -> Path:
 
 def directory(value: object) -> Path:
     """A directory that exists or can be created; `~` is expanded."""
-    path = Path(text(str(value) if isinstance(value, Path) else value)).expanduser()
+    path = Path(_path_text(value)).expanduser()
     if path.exists() and not path.is_dir():
         raise ValueError(f"{path} is not a directory")
     return path
@@ -258,9 +262,13 @@ def kubeconfig(value: object) -> Path | str:
     """The path of a kubeconfig, a list of paths as in `$KUBECONFIG`, or the word `in-cluster`."""
     if value == IN_CLUSTER:
         return IN_CLUSTER
-    given = text(str(value) if isinstance(value, Path) else value)
-    paths = [path for path in given.split(os.pathsep) if path] or [given]
-    return Path(os.pathsep.join(str(file(path)) for path in paths))
+    given = _path_text(value)
+    return Path(os.pathsep.join(str(file(path)) for path in kubeconfig_paths(given) or [given]))
+
+
+def kubeconfig_paths(kubeconfig: str) -> list[str]:
+    """The paths in a path or in a list of paths, as in `$KUBECONFIG`."""
+    return [path for path in kubeconfig.split(os.pathsep) if path]
 
 
 def namespace_template(value: object) -> str:
