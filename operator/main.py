@@ -78,7 +78,7 @@ _hosted = _configured()
 handlers.register(
     kopf.get_default_registry(),
     node=_hosted.settings.nodename,
-    login=_hosted.engine.bridge.login,
+    sessions=_hosted.engine.kopf_sessions,
     feed=_hosted.engine.bridge.feed,
 )
 

@@ -24,7 +24,10 @@ def run(settings: Settings) -> int:
     thread = kopf_thread.KopfThread(registry)
     engine = Engine(settings, watch=thread)
     handlers.register(
-        registry, node=settings.nodename, login=engine.bridge.login, feed=engine.bridge.feed
+        registry,
+        node=settings.nodename,
+        sessions=engine.kopf_sessions,
+        feed=engine.bridge.feed,
     )
     # Kopf warns that it handles no signals outside the main thread; the engine handles them.
     logging.getLogger("kopf._core.reactor.running").setLevel(logging.ERROR)

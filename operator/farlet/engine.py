@@ -31,6 +31,7 @@ from farlet.context import Context
 from farlet.foreign.identity import ForeignIdentity
 from farlet.health import Phase
 from farlet.home import bridge
+from farlet.home.kopf_session import KopfSessions
 from farlet.homeapi import endpoint_state, supervisor
 from farlet.kubelet.api import KubeletAPI
 from farlet.leaderelection import leadership, lease, node_lease
@@ -118,7 +119,8 @@ class Engine:
             on_change=self._context_changed,
         )
         self._discovery = self._home_api.discovery
-        self.bridge = bridge.Bridge(home_source, on_restart=self.metrics.kopf_restarts.inc)
+        self.bridge = bridge.Bridge(on_restart=self.metrics.kopf_restarts.inc)
+        self.kopf_sessions = KopfSessions(home_source, is_known=self.bridge.is_known)
         self._phase = Phase.STARTING
         self._prerequisites = prerequisites.Prerequisites(
             settings, home=self._home, foreign=self._foreign, ctx=self._discovery.ctx

@@ -7,20 +7,21 @@ loop, and Kopf is restarted.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
 import kopf
 
 from farlet.constants import JSON
+from farlet.home.kopf_session import KopfSessions
 
 Feed = Callable[[str | None, JSON], None]
 """Takes the type of a watch event (`None`: listed) and the pod. Callable from any thread."""
 
-Login = Callable[[], Awaitable[kopf.ConnectionInfo]]
 
-
-def register(registry: kopf.OperatorRegistry, *, node: str, login: Login, feed: Feed) -> None:
+def register(
+    registry: kopf.OperatorRegistry, *, node: str, sessions: KopfSessions, feed: Feed
+) -> None:
     """Register login, settings and the watch of the pods bound to `node`."""
 
     @kopf.on.startup(registry=registry)
@@ -36,8 +37,12 @@ def register(registry: kopf.OperatorRegistry, *, node: str, login: Login, feed: 
         settings.persistence.diffbase_storage = _NoDiffBase()
 
     @kopf.on.login(registry=registry)
-    async def log_in(**_: Any) -> kopf.ConnectionInfo:
-        return await login()
+    async def log_in(**_: Any) -> kopf.AiohttpSession:
+        return await sessions.log_in()
+
+    @kopf.on.cleanup(registry=registry)
+    async def close(**_: Any) -> None:
+        await sessions.close()
 
     @kopf.on.event("v1", "pods", registry=registry)
     async def pod(event: kopf.RawEvent, **_: Any) -> None:

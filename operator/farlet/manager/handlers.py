@@ -26,7 +26,7 @@ class Manager(Protocol):
         """After the last event."""
         ...
 
-    async def login(self) -> kopf.ConnectionInfo:
+    async def login(self) -> kopf.AiohttpSession:
         """Credentials for Kopf's own requests."""
         ...
 
@@ -64,7 +64,7 @@ def register(registry: kopf.OperatorRegistry, manager: Manager) -> None:
         await manager.stop()
 
     @kopf.on.login(registry=registry)
-    async def log_in(**_: Any) -> kopf.ConnectionInfo:
+    async def log_in(**_: Any) -> kopf.AiohttpSession:
         return await manager.login()
 
     async def event(event: kopf.RawEvent, **_: Any) -> None:

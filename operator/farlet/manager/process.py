@@ -18,7 +18,7 @@ from farlet import errors, retrying
 from farlet.client import connection_errors, credential_sources, kinds
 from farlet.client.cluster import Cluster
 from farlet.constants import JSON
-from farlet.home import bridge
+from farlet.home.kopf_session import KopfSessions
 from farlet.manager import credentials, handlers, kubeconfig_client, serving_approval
 from farlet.manager.controllers import Controllers
 from farlet.manager.node_controller import Dependencies
@@ -40,9 +40,10 @@ class Manager:
     def __init__(self, settings: ManagerSettings, *, reader: StateReader | None = None) -> None:
         """Raises `UsageError`."""
         self._settings = settings
-        self._source = credential_sources.home_source(settings, os.environ)
+        source = credential_sources.home_source(settings, os.environ)
+        self._sessions = KopfSessions(source)
         metrics = Metrics()
-        self._home = Cluster("home", self._source, metrics=metrics.client("home"))
+        self._home = Cluster("home", source, metrics=metrics.client("home"))
         self._credentials = credentials.Credentials(
             self._home,
             now=retrying.utc_now,
@@ -100,11 +101,12 @@ class Manager:
         """End all controllers. The next manager completes what they had begun."""
         if self._controllers is not None:
             await self._controllers.close()
+        await self._sessions.close()
         await self._stack.aclose()
         log.info("manager stopped")
 
-    async def login(self) -> kopf.ConnectionInfo:
-        return await bridge.log_in(self._source)
+    async def login(self) -> kopf.AiohttpSession:
+        return await self._sessions.log_in()
 
     def changed(self, found: JSON, *, deleted: bool) -> None:
         if self._controllers is None:

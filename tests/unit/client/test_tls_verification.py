@@ -18,7 +18,7 @@ from kopf._cogs.clients import auth
 from farlet.client import tls_verification
 from farlet.client.credential_sources import ClusterSource
 from farlet.context import Endpoint
-from farlet.home import bridge
+from farlet.home.kopf_session import KopfSessions
 from farlet.homeapi import preflight
 from unit import certificates
 from unit.reconcile import apiserver
@@ -163,7 +163,7 @@ async def by_farlet(kubeconfig: Path, url: str, ca: str) -> None:
 
 async def by_kopf(kubeconfig: Path, url: str, ca: str) -> None:
     source = ClusterSource(kubeconfig=str(kubeconfig), context=None)
-    login = await bridge.Bridge(source, on_restart=lambda: None).login()
+    login = await KopfSessions(source).log_in()
     context = auth.APIContext(login)
     try:
         async with context.session.get(f"{login.server}/api") as response:
@@ -190,6 +190,21 @@ async def test_clusters_with_a_ca_like_that_of_eks_are_reachable(
         cluster: dict[str, Any] = {"certificate-authority": str(tmp_path / "ca.crt")}
         kubeconfig = apiserver.kubeconfig(tmp_path / "kubeconfig", front.url, **cluster)
         monkeypatch.setattr(ssl, "create_default_context", _strict)
+        await connect(kubeconfig, front.url, ca.pem)
+
+
+@pytest.mark.parametrize("connect", [by_farlet, by_kopf])
+async def test_the_name_in_the_kubeconfig_is_verified_in_place_of_the_host(
+    connect: Callable[[Path, str, str], Awaitable[None]], tmp_path: Path
+) -> None:
+    ca, pair = issued(hosts=("api.example",))
+    (tmp_path / "ca.crt").write_text(ca.pem)
+    async with apiserver.listening(certificates.server_context(pair, tmp_path)) as front:
+        cluster: dict[str, Any] = {
+            "certificate-authority": str(tmp_path / "ca.crt"),
+            "tls-server-name": "api.example",
+        }
+        kubeconfig = apiserver.kubeconfig(tmp_path / "kubeconfig", front.url, **cluster)
         await connect(kubeconfig, front.url, ca.pem)
 
 

@@ -8,7 +8,6 @@ from typing import Any, cast
 
 import pytest
 
-from farlet.client.credential_sources import ClusterSource
 from farlet.constants import ObjectKey
 from farlet.home.bridge import Bridge
 from farlet.home.pods import HomePods
@@ -43,7 +42,7 @@ class Harness:
             restart_watch=lambda: None,
         )
         self.taken: list[str | None] = []
-        self.bridge = Bridge(ClusterSource(kubeconfig=None, context=None), on_restart=lambda: None)
+        self.bridge = Bridge(on_restart=lambda: None)
 
     def _drop(self, key: ObjectKey, uid: str) -> None:
         self.dropped.append(uid)

@@ -22,7 +22,7 @@ class Recorder:
     async def stop(self) -> None:
         return None
 
-    async def login(self) -> kopf.ConnectionInfo:
+    async def login(self) -> kopf.AiohttpSession:
         raise AssertionError
 
     def changed(self, found: JSON, *, deleted: bool) -> None:
