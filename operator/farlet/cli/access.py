@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from farlet import errors
+from farlet.client import credential_sources
 from farlet.client.cluster import Cluster
 from farlet.client.credential_sources import ClusterSource
 from farlet.client.credentials import Name
@@ -79,6 +80,5 @@ async def foreign_server(foreign: Cluster, url: str | None) -> ForeignServer:
 
 
 def _source(flags: Mapping[str, Any], side: str) -> ClusterSource:
-    default = os.environ.get("KUBECONFIG") or str(Path("~/.kube/config").expanduser())
-    kubeconfig = flags[f"{side}_kubeconfig"] or default
+    kubeconfig = flags[f"{side}_kubeconfig"] or credential_sources.default_kubeconfig(os.environ)
     return ClusterSource(kubeconfig=kubeconfig, context=flags[f"{side}_context"])

@@ -38,7 +38,7 @@ def home_source(settings: HomeConnectionSettings, environ: Mapping[str, str]) ->
         return _source("home", settings.home_kubeconfig, settings.home_context)
     if "KUBERNETES_SERVICE_HOST" in environ:
         return _source("home", values.IN_CLUSTER, settings.home_context)
-    return ClusterSource(kubeconfig=_default(environ), context=settings.home_context)
+    return ClusterSource(kubeconfig=default_kubeconfig(environ), context=settings.home_context)
 
 
 def storage_source(settings: Settings) -> ClusterSource | None:
@@ -70,11 +70,13 @@ def foreign_reading_source(
         return None
     kubeconfig = settings.home_kubeconfig
     if kubeconfig is None or kubeconfig == values.IN_CLUSTER:
-        return ClusterSource(kubeconfig=_default(environ), context=settings.foreign_context)
+        return ClusterSource(
+            kubeconfig=default_kubeconfig(environ), context=settings.foreign_context
+        )
     return _source("foreign", kubeconfig, settings.foreign_context)
 
 
-def _default(environ: Mapping[str, str]) -> str:
+def default_kubeconfig(environ: Mapping[str, str]) -> str:
     """As kubectl finds it."""
     return environ.get("KUBECONFIG") or str(Path("~/.kube/config").expanduser())
 

@@ -166,6 +166,7 @@ async def load(name: Name, source: ClusterSource) -> Login:
     """The login of a cluster. Raises `StartError` naming its source."""
     configuration = client.Configuration()
     read: Sequence[kubeconfig_files.File] = ()
+    files: Sequence[str | Path]
     try:
         if source.kubeconfig is None:
             files = [

@@ -8,7 +8,6 @@ No error text contains anything of the content, which may be a credential.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -37,21 +36,17 @@ class File(NamedTuple):
 
 
 def read(kubeconfig: str) -> list[File]:
-    """The files of a path or of a list of paths, as in `$KUBECONFIG`. Raises `Unreadable`.
-
-    A list may name files that do not exist.
-    """
-    # As the library does it: `Path.expanduser` raises an error for a user who does not exist.
-    expand = os.path.expanduser
-    paths = [Path(expand(path)) for path in values.kubeconfig_paths(kubeconfig)]
+    """The files of a path or of a list of paths, as in `$KUBECONFIG`. Raises `Unreadable`."""
+    try:
+        paths = values.existing_kubeconfigs(kubeconfig)
+    except ValueError as err:
+        raise Unreadable(str(err)) from None
     files = []
     for path in paths:
         try:
             content = yaml_text.read_file(path, limit=MAX_BYTES)
         except FileNotFoundError:
-            if len(paths) == 1:
-                raise Unreadable(f"{path} does not exist") from None
-            continue
+            raise Unreadable(f"{path} does not exist") from None
         except OSError as err:
             raise Unreadable(f"{path} cannot be read: {connection_errors.cause(err)}") from None
         except yaml_text.Invalid as err:
@@ -63,8 +58,6 @@ def read(kubeconfig: str) -> list[File]:
                 f"{path} is not a kubeconfig: expected a mapping with clusters, contexts, users"
             )
         files.append(File(path, content))
-    if not files:
-        raise Unreadable(f"none of the files {kubeconfig} exists")
     return files
 
 

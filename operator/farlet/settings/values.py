@@ -263,12 +263,40 @@ def kubeconfig(value: object) -> Path | str:
     if value == IN_CLUSTER:
         return IN_CLUSTER
     given = _path_text(value)
-    return Path(os.pathsep.join(str(file(path)) for path in kubeconfig_paths(given) or [given]))
+    for path in existing_kubeconfigs(given):
+        file(path)
+    return Path(os.pathsep.join(map(str, kubeconfig_paths(given))))
 
 
-def kubeconfig_paths(kubeconfig: str) -> list[str]:
-    """The paths in a path or in a list of paths, as in `$KUBECONFIG`."""
-    return [path for path in kubeconfig.split(os.pathsep) if path]
+def kubeconfig_paths(kubeconfig: str) -> list[Path]:
+    """The paths in a path or in a list of paths, as in `$KUBECONFIG`; `~` is expanded."""
+    paths = [path for path in kubeconfig.split(os.pathsep) if path] or [kubeconfig]
+    # `Path.expanduser` raises an error for a user who does not exist.
+    return [Path(os.path.expanduser(path)) for path in paths]  # noqa: PTH111
+
+
+def existing_kubeconfigs(kubeconfig: str) -> list[Path]:
+    """The paths to read, as kubectl does it: a single file must exist, in a list one of them.
+
+    Raises `ValueError` if no file of a list exists.
+    """
+    paths = kubeconfig_paths(kubeconfig)
+    if len(paths) == 1:
+        return paths  # reading it tells whether it exists
+    existing = [path for path in paths if not _is_missing(path)]
+    if not existing:
+        raise ValueError(f"none of the files {kubeconfig} exists")
+    return existing
+
+
+def _is_missing(path: Path) -> bool:
+    try:
+        path.stat()
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False  # reading it tells why not
+    return False
 
 
 def namespace_template(value: object) -> str:

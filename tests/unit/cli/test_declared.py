@@ -75,6 +75,19 @@ async def test_contexts_of_one_kubeconfig_suffice(tmp_path: Path) -> None:
     assert found.foreign_system_namespace == "farlet"
 
 
+async def test_a_default_kubeconfig_is_read_as_kubectl_reads_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with apiserver.listening() as home:
+        home.answer = apiserver.status(404)
+        path = apiserver.kubeconfig(tmp_path / "both", home.url)
+        given = f"{path}:{tmp_path / 'missing'}"
+        monkeypatch.setenv("KUBECONFIG", given)
+        flags = {"nodename": "far", "foreign_context": "f"}
+        found = await asyncio.to_thread(declared.settings, flags)
+    assert str(found.foreign_kubeconfig) == given
+
+
 async def test_without_a_foreign_context_a_foreign_kubeconfig_is_required(tmp_path: Path) -> None:
     with pytest.raises(errors.UsageError, match="--foreign-kubeconfig"):
         await _settings(tmp_path, None)

@@ -90,14 +90,30 @@ def test_credentials_that_make_no_sense_are_refused(
         credential_sources.foreign_source(load(tmp_path, **flags), environ)
 
 
-def test_a_list_of_files_is_one_kubeconfig_of_which_each_file_must_exist(tmp_path: Path) -> None:
+def test_of_a_list_of_kubeconfigs_one_must_exist_as_for_kubectl(tmp_path: Path) -> None:
     for name in ("home", "foreign"):
         (tmp_path / name).write_text("{}")
     both = f"{tmp_path / 'home'}:{tmp_path / 'foreign'}"
     assert values.kubeconfig(both) == Path(both)
     assert values.kubeconfig(f"{tmp_path / 'home'}:") == tmp_path / "home"
-    with pytest.raises(ValueError, match="third cannot be read"):
-        values.kubeconfig(f"{both}:{tmp_path / 'third'}")
+    # Kept, since it can be created while farlet runs.
+    assert values.kubeconfig(f"{both}:{tmp_path / 'third'}") == Path(f"{both}:{tmp_path / 'third'}")
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        pytest.param("third", "third cannot be read: No such file", id="a file that is missing"),
+        pytest.param("third:fourth", "none of the files .*third:.*fourth exists", id="all missing"),
+        pytest.param("home:folder", "folder cannot be read: Is a directory", id="not a file"),
+    ],
+)
+def test_a_kubeconfig_that_cannot_be_read_is_refused(tmp_path: Path, given: str, says: str) -> None:
+    (tmp_path / "home").write_text("{}")
+    (tmp_path / "folder").mkdir()
+    paths = ":".join(str(tmp_path / name) for name in given.split(":"))
+    with pytest.raises(ValueError, match=says):
+        values.kubeconfig(paths)
 
 
 def test_two_contexts_of_one_kubeconfig_are_two_clusters(tmp_path: Path) -> None:
