@@ -17,6 +17,7 @@ from typing import Protocol
 from urllib.parse import urlsplit
 
 from farlet.client.cluster import Cluster
+from farlet.constants import Reason
 from farlet.context import Context, HomeAPI, OutOfReach, Refused, Unverified
 from farlet.foreign.identity import ForeignIdentity
 from farlet.foreign.namespaces import ForeignNamespaces
@@ -185,15 +186,23 @@ class StateReport:
     def _foreign(self, *, leads: bool) -> ForeignState:
         foreign, identity = self.health.foreign, self.identity()
         problem = self.health.foreign_problem() if leads else foreign.problem
-        node = self.health.node()
-        refusal = None if node is None else node.foreign_refusal
+        reason = None if problem is None else self._foreign_reason(leads=leads)
         return ForeignState(
             reachable=problem is None,
-            reason=None if problem is None or refusal is None else refusal.reason.value,
+            reason=None if reason is None else reason.value,
             problem=problem,
             server=_address(foreign.server) if foreign.logged_in else None,
             cluster=None if identity is None else identity.uid,
         )
+
+    def _foreign_reason(self, *, leads: bool) -> Reason | None:
+        """That of the Node's condition; without one, why the last request was not served."""
+        node = self.health.node()
+        if node is not None and node.foreign_refusal is not None:
+            return node.foreign_refusal.reason
+        if self.health.foreign.credentials_rejected:
+            return Reason.FOREIGN_UNAUTHORIZED
+        return None if leads else Reason.FOREIGN_UNREACHABLE
 
     def _expires(self, pod_token: Callable[[float], float] | None) -> Expiry:
         now = time.time()

@@ -77,6 +77,8 @@ class Cluster(ApiClient):
         self.problem: str | None = None
         """Why the last request was not served: no answer came, or the credentials were rejected.
         `None` after any other answer, even an error."""
+        self.credentials_rejected = False
+        """Whether `problem` is a 401."""
 
     async def __aenter__(self) -> Cluster:
         await self.login()
@@ -188,7 +190,7 @@ class Cluster(ApiClient):
         with self._errors_of(info):
             raw = await self._request(info, method, path, body=write, accept=accept)
             answer = decode.read(info, *raw)
-        self.problem = None
+        self._served()
         return answer
 
     async def call_unqueued(
@@ -206,7 +208,7 @@ class Cluster(ApiClient):
             async with asyncio.timeout(seconds):
                 raw = await self._request(info, method, path, body=write, slots=nullcontext())
             answer = decode.read(info, *raw)
-        self.problem = None
+        self._served()
         return answer
 
     async def call_aggregated(self, path: str) -> tuple[int, bytes]:
@@ -219,7 +221,7 @@ class Cluster(ApiClient):
         with self._errors_of(info):
             code, raw, _ = await self._request(info, "GET", path, most=MAX_AGGREGATED_BYTES)
         if code != 401:  # which either of the two servers may have answered
-            self.problem = None
+            self._served()
         return code, raw
 
     async def _request(
@@ -318,7 +320,7 @@ class Cluster(ApiClient):
                         decode.read(info, code, await _body(response, info))
                     if response.content_type != JSON_BODY:
                         raise info.unreachable(decode.NOT_KUBERNETES.format(code))
-                    self.problem = None
+                    self._served()
                     with self.watching(response.close, login):
                         opened()
                         async for line in lines(response.content.iter_any(), info):
@@ -355,9 +357,10 @@ class Cluster(ApiClient):
             if code == 401 and attempt == 1 and await self._sessions.refused(login):
                 exchange.abort()
                 continue
-            self.problem = (
-                errors.credentials_rejected(self._name, "Unauthorized") if code == 401 else None
-            )
+            if code == 401:
+                self._rejected(errors.credentials_rejected(self._name, "Unauthorized"))
+            else:
+                self._served()
             return exchange
         raise AssertionError("the loop returns or raises")
 
@@ -370,14 +373,29 @@ class Cluster(ApiClient):
             if isinstance(err.__cause__, errors.NotLeading | errors.Refused):
                 raise err.__cause__ from None
             error = info.unreachable(err)
-            self.problem = error.cause
+            self._unreachable(error.cause)
             raise error from err
+        except errors.AnswerTooLarge:
+            self._served()
+            raise
         except errors.Unreachable as err:
-            self.problem = None if isinstance(err, errors.AnswerTooLarge) else err.cause
+            self._unreachable(err.cause)
             raise
-        except errors.ApiError as err:
-            self.problem = err.advice if isinstance(err, errors.Unauthorized) else None
+        except errors.Unauthorized as err:
+            self._rejected(err.advice)
             raise
+        except errors.ApiError:
+            self._served()
+            raise
+
+    def _served(self) -> None:
+        self.problem, self.credentials_rejected = None, False
+
+    def _unreachable(self, problem: str) -> None:
+        self.problem, self.credentials_rejected = problem, False
+
+    def _rejected(self, problem: str) -> None:
+        self.problem, self.credentials_rejected = problem, True
 
 
 def _request_info(cluster: str, method: str, path: str) -> decode.RequestInfo:

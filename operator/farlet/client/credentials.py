@@ -36,6 +36,7 @@ from farlet.client import (
     tls_verification,
 )
 from farlet.client.credential_sources import ClusterSource
+from farlet.client.kubeconfig_errors import Cause, Setting
 from farlet.settings import values, yaml_files
 
 CHECK_SECONDS = 10.0
@@ -292,17 +293,18 @@ def _unloadable(
     name: Name, source: ClusterSource, err: Exception, read: Sequence[kubeconfig_files.File]
 ) -> errors.StartError:
     if source.kubeconfig is None:
-        cause = f"the pod's ServiceAccount: {kubeconfig_errors.words(err)}"
+        cause = Cause(f"the pod's ServiceAccount: {kubeconfig_errors.words(err)}")
     elif isinstance(err, TimeoutError):
-        cause = f"{source.kubeconfig}: {err}"
+        cause = Cause(f"{source.kubeconfig}: {err}")
     elif isinstance(err, kubeconfig_files.Unreadable):
-        cause = str(err)
+        cause = Cause(str(err))
     else:
         cause = kubeconfig_errors.cause(read, source.kubeconfig, source.context, err)
-    fix = f"Set --{name}-kubeconfig to a valid kubeconfig"
-    if source.context is not None and kubeconfig_errors.NO_CONTEXT in cause:
-        fix = f"Set --{name}-context to one that exists"
-    return errors.StartError(f"cannot load the configuration of the {name} cluster: {cause}. {fix}")
+    fix = "one that exists" if cause.setting is Setting.CONTEXT else "a valid kubeconfig"
+    return errors.StartError(
+        f"cannot load the configuration of the {name} cluster: {cause.text}. "
+        f"Set --{name}-{cause.setting} to {fix}"
+    )
 
 
 def _environment_proxy(server: str) -> str | None:

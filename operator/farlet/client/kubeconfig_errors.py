@@ -7,6 +7,8 @@ else can be a credential.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from enum import StrEnum
+from typing import NamedTuple
 
 from kubernetes_asyncio.config import ConfigException
 
@@ -15,34 +17,48 @@ from farlet.client import connection_errors, kubeconfig_files
 from farlet.client.kubeconfig_files import File
 from farlet.constants import JSON
 
-NO_CONTEXT = " has no context "
+
+class Setting(StrEnum):
+    """What to correct: the part of a flag after `--home-` or `--foreign-`."""
+
+    KUBECONFIG = "kubeconfig"
+    CONTEXT = "context"
 
 
-def cause(files: Sequence[File], kubeconfig: str, context: str | None, err: Exception) -> str:
-    """What is wrong, in one sentence without a full stop.
+class Cause(NamedTuple):
+    """What is wrong, in one sentence without a full stop, and which setting to correct."""
 
-    `files` is what was read of `kubeconfig`, a path or a list of paths; `context` None: the current
-    one; `err` is what loading it raised.
+    text: str
+    setting: Setting = Setting.KUBECONFIG
+
+
+def cause(files: Sequence[File], kubeconfig: str, context: str | None, err: Exception) -> Cause:
+    """Why `kubeconfig`, a path or a list of paths, cannot be used.
+
+    `files` is what was read of it; `context` None: the current one; `err` is what loading it
+    raised.
     """
-    return _reference(files, kubeconfig, context) or f"{kubeconfig}: {words(err)}"
+    return _reference(files, kubeconfig, context) or Cause(f"{kubeconfig}: {words(err)}")
 
 
-def _reference(files: Sequence[File], where: str, context: str | None) -> str | None:
+def _reference(files: Sequence[File], where: str, context: str | None) -> Cause | None:
     """A name that refers to nothing."""
     contexts = _contents(files, "contexts", "context")
     known = f"it has: {redaction.some([*contexts]) or 'none'}"
+    correct = Setting.CONTEXT if contexts else Setting.KUBECONFIG
     chosen = context or kubeconfig_files.current_context(files)
     if chosen is None:
-        return f"{where} has no current-context, and no context was selected; {known}"
+        text = f"{where} has no current-context, and no context was selected; {known}"
+        return Cause(text, correct)
     if not isinstance(chosen, str):
-        return f"the current-context of {where} is not a string; {known}"
+        return Cause(f"the current-context of {where} is not a string; {known}", correct)
     if chosen not in contexts:
-        return f"{where}{NO_CONTEXT}{redaction.value(chosen)}; {known}"
+        return Cause(f"{where} has no context {redaction.value(chosen)}; {known}", correct)
     for kind in ("cluster", "user"):
         name = contexts[chosen].get(kind)
         if isinstance(name, str) and name and name not in _contents(files, f"{kind}s", kind):
             named = f"the context {chosen} in {where} names the {kind} {name}"
-            return f"{named}, which does not exist there"
+            return Cause(f"{named}, which does not exist there")
     return None
 
 

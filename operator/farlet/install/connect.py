@@ -65,6 +65,8 @@ class Connect:
         self._report = report
         self._seconds = seconds
         self._home_id = ""
+        self._reasons: frozenset[str] = frozenset()
+        """Of the conditions of the VirtualNode that are False, as last seen."""
 
     def steps(self) -> tuple[Step, ...]:
         """All of them, in order."""
@@ -215,7 +217,7 @@ class Connect:
         async with waiting.watching(self._home, HOME_SYSTEM, installed_manager.PODS, pods_of_node):
             if not await self._ends(waiting):
                 fix = ""
-                if Reason.FOREIGN_UNREACHABLE in str(waiting) and "(401" not in str(waiting):
+                if Reason.FOREIGN_UNREACHABLE in self._reasons:
                     fix = (
                         "Set --foreign-server to an address at which pods of the home cluster "
                         f"reach the foreign API server (now {self._server.url}). "
@@ -262,6 +264,7 @@ class Connect:
 
     async def _ready_node(self, waiting: Waiting) -> JSON:
         def is_ready(node: JSON | None) -> bool:
+            self._reasons = readiness.reasons(node)
             why = readiness.problem(node)
             waiting.because(why)
             return not why

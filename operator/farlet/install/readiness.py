@@ -38,6 +38,12 @@ def problem(node: JSON | None) -> str:
     return "; ".join((_cut(_words(ready)), *others))
 
 
+def reasons(node: JSON | None) -> frozenset[str]:
+    """The reasons of the conditions that are False."""
+    conditions = ((node or {}).get("status") or {}).get("conditions") or ()
+    return frozenset(str(one.get("reason")) for one in conditions if one.get("status") == "False")
+
+
 def _words(condition: JSON) -> str:
     return f"{condition.get('reason')}: {condition.get('message')}"
 

@@ -45,7 +45,8 @@ class HomeAPIState(_Shape):
 class ForeignState(_Shape):
     """The foreign cluster. `cluster`: uid of farlet's system namespace, known to the leader.
 
-    `reason`: that of the Node's condition `farlet.io/ForeignReachable`, while the leader has one.
+    `reason`: that of the Node's condition `farlet.io/ForeignReachable`, while the leader has one;
+    else whether the last request got no answer or its credentials were rejected.
     """
 
     reachable: bool = False

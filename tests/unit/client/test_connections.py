@@ -105,6 +105,7 @@ async def test_an_answer_of_an_api_server_raises_its_error(
         assert type(raised.value) is kind
         rejected = kind is errors.Unauthorized
         assert (cluster.problem is not None) is rejected, "it answers"
+        assert cluster.credentials_rejected is rejected
 
 
 @pytest.mark.parametrize(
@@ -133,9 +134,14 @@ async def test_an_object_that_is_too_large_is_refused_by_a_server_that_answers(
 async def test_a_problem_is_over_with_the_next_answer(tmp_path: Path) -> None:
     async with apiserver.connected(tmp_path) as (front, cluster):
         assert cluster.problem is None
+        front.answer = status(401, "Unauthorized")
+        with pytest.raises(errors.Unauthorized):
+            await cluster.call("GET", PATH)
+        assert cluster.credentials_rejected
         front.answer = other(502, HTML)
         with pytest.raises(errors.Unreachable):
             await cluster.call("GET", PATH)
+        assert (cluster.problem is None, cluster.credentials_rejected) == (False, False)
         front.answer = status(404)
         with pytest.raises(errors.NotFound):
             await cluster.call("GET", PATH)

@@ -24,6 +24,7 @@ def cluster(**values: Any) -> Any:
     return SimpleNamespace(
         **{
             "problem": None,
+            "credentials_rejected": False,
             "logged_in": True,
             "server": "https://foreign.example:6443",
             "credentials_expire": 1000.0,
@@ -100,6 +101,19 @@ def test_rejected_credentials_have_the_reason_of_the_node() -> None:
     refusal = errors.Refused(Reason.FOREIGN_UNAUTHORIZED, "rejected (401)")
     found = report(phase=Phase.SERVING, leads=True, foreign=foreign, refusal=refusal)().foreign
     assert (found.reason, found.problem) == ("ForeignUnauthorized", "rejected (401)")
+
+
+@pytest.mark.parametrize(
+    ("rejected", "reason"),
+    [
+        pytest.param(True, "ForeignUnauthorized", id="rejected credentials"),
+        pytest.param(False, "ForeignUnreachable", id="no answer"),
+    ],
+)
+def test_a_standby_reports_the_reason_beside_the_text(rejected: bool, reason: str) -> None:
+    foreign = cluster(problem="as it is", credentials_rejected=rejected)
+    found = report(phase=Phase.STANDING_BY, leads=False, foreign=foreign)().foreign
+    assert (found.reachable, found.reason, found.problem) == (False, reason, "as it is")
 
 
 def test_before_the_login_nothing_is_known_of_the_foreign_cluster() -> None:

@@ -501,12 +501,30 @@ async def test_a_foreign_server_that_pods_do_not_reach_is_named_with_its_flag() 
     ) in str(caught.value)
 
 
-def _report(home: MemoryCluster, reason: str = "Broken") -> None:
+@pytest.mark.parametrize(
+    ("reason", "message", "named"),
+    [
+        pytest.param("ForeignUnauthorized", "rejected", False, id="rejected credentials"),
+        pytest.param("ForeignUnreachable", "a proxy says (401)", True, id="not by its text"),
+        pytest.param("NoLeader", "no ForeignUnreachable", False, id="nor by that of another"),
+    ],
+)
+async def test_the_reason_of_a_condition_decides_whether_the_flag_is_named(
+    reason: str, message: str, named: bool
+) -> None:
+    pair = Pair()
+    pair.home.settle = lambda: _report(pair.home, reason, message)
+    with pytest.raises(errors.StartError) as caught:
+        await pair.connect(seconds=0.2)
+    assert ("Set --foreign-server" in str(caught.value)) is named
+
+
+def _report(home: MemoryCluster, reason: str = "Broken", message: str = "it is broken") -> None:
     api_server(home)
     for (plural, _, _), obj in home.objects.items():
         if plural == "virtualnodes":
             condition = {"type": "Ready", "status": "False", "reason": reason}
-            obj["status"] = {"conditions": [{**condition, "message": "it is broken"}]}
+            obj["status"] = {"conditions": [{**condition, "message": message}]}
 
 
 def _same(pair: Pair) -> None:
