@@ -2,7 +2,8 @@
 
 Each finding has a result and, unless the result is good, a fix. The modules of a running farlet do
 the work, so that both come to the same result. If no farlet is connected to a gateway, this process
-connects to it while it checks.
+connects to it while it checks. Where an administrator calls, the farlet that serves the node is
+judged (`checks.subjects`).
 """
 
 from __future__ import annotations
@@ -22,18 +23,21 @@ from farlet.cli import json_output
 from farlet.cli.checks import (
     clusters,
     identity,
+    installed,
     namespaces,
     permissions,
     policies,
     servers,
     serving_certificate,
+    subjects,
     volumes,
 )
 from farlet.cli.checks.findings import Finding, Outcome
-from farlet.cli.checks.identity import User
+from farlet.cli.checks.subjects import Subject
 from farlet.cli.reading import printable
 from farlet.client import credential_sources, resources
 from farlet.client.cluster import Cluster
+from farlet.client.reviews import User
 from farlet.constants import GATEWAY_SELECTOR, HOME_API_SERVICE, JSON, ObjectKey, Reason
 from farlet.context import (
     Context,
@@ -127,22 +131,42 @@ async def findings(settings: Settings, offloaded: Sequence[str] = ()) -> tuple[F
     async with contextlib.AsyncExitStack() as opened:
         found = [await _api(home, opened), await _api(foreign, opened)]
         home_ok, foreign_ok = (one.outcome is Outcome.OK for one in found)
-        known = home_ok and foreign_ok
         found += await servers.findings(home if home_ok else None, foreign if foreign_ok else None)
         users: dict[str, User | None] = {}
+        accepted: set[str] = set()
         for cluster, ok in ((home, home_ok), (foreign, foreign_ok)):
             if ok:
                 seen, users[cluster.name] = await identity.check(cluster, node=settings.nodename)
                 found.append(seen)
-                known = known and seen.outcome is not Outcome.FAILED
+                accepted |= set() if seen.outcome is Outcome.FAILED else {cluster.name}
+        installation = None
+        if "home" in accepted:
+            installation = await installed.installation(home, settings.nodename)
+            found += [] if installation is None else installed.state(installation)
         if home_ok:
             supervisor = HomeAPISupervisor(settings, home, foreign, metrics=metrics)
             found += await _address(supervisor, settings)
-            if known and (ctx := supervisor.discovery.known_ctx) is not None:
-                found += await clusters.findings(settings, ctx, home, foreign)
-                found += await _prerequisites(settings, ctx, home, foreign, users, offloaded)
-                if settings.storage_class_map:
-                    found.append(await volumes.check(settings, ctx, home, metrics))
+            if len(accepted) == 2 and (ctx := supervisor.discovery.known_ctx) is not None:
+                found += (same := await clusters.findings(settings, ctx, home, foreign))
+                reviewed: dict[str, Subject] = {
+                    cluster.name: Subject(cluster, user)
+                    for cluster in (home, foreign)
+                    if (user := users[cluster.name]) is not None
+                }
+                if installation is not None:
+                    more, reviewed = await subjects.of(
+                        settings,
+                        installation,
+                        (home, foreign),
+                        users,
+                        confirmed=all(one.outcome is Outcome.OK for one in same),
+                    )
+                    found += more
+                found += await _prerequisites(settings, ctx, home, foreign, reviewed, offloaded)
+                if settings.storage_class_map and (installation is None or "home" in reviewed):
+                    subject = reviewed.get("home")
+                    other = None if subject is None or subject.is_caller else subject
+                    found.append(await volumes.check(settings, ctx, home, metrics, other))
         if home_ok and foreign_ok and settings.gateway_keys is not None:
             found += await _gateways(settings.gateway_keys, settings, home, foreign)
     return tuple(found)
@@ -153,30 +177,30 @@ async def _prerequisites(
     ctx: Context,
     home: Cluster,
     foreign: Cluster,
-    users: Mapping[str, User | None],
+    reviewed: Mapping[str, Subject],
     offloaded: Sequence[str],
 ) -> list[Finding]:
-    """What a start requires. Without a known user, nothing is said about its permissions."""
+    """What a start requires. Nothing is said about the permissions of an unknown user."""
     absent = await asyncio.gather(*(namespaces.missing(home, name) for name in offloaded))
     offloaded = [name for name, one in zip(offloaded, absent, strict=True) if one is None]
     required = Prerequisites(settings, home=home, foreign=foreign, ctx=lambda: ctx)
     checks: list[Coroutine[None, None, Finding | None]] = []
-    if (user := users.get("home")) is not None:
+    if (at_home := reviewed.get("home")) is not None:
         checks += [
             permissions.node(settings, required),
-            permissions.home(settings, home, user),
-            serving_certificate.check(settings, home, user),
+            permissions.home(settings, at_home),
+            serving_certificate.check(settings, home, at_home.user),
             servers.kubelet(settings, home),
-            *(namespaces.home(settings, home, user, name) for name in offloaded),
+            *(namespaces.home(settings, at_home, name) for name in offloaded),
         ]
-    if users.get("foreign") is not None:
-        if users.get("home") is not None:
-            checks.append(permissions.creation(settings, home, foreign))
+    if (there := reviewed.get("foreign")) is not None:
+        if at_home is not None:
+            checks.append(permissions.creation(settings, at_home, there))
         checks += [
-            permissions.capacity(settings, foreign, required),
-            permissions.foreign(settings, foreign),
-            policies.creation(settings, foreign),
-            *(namespaces.foreign(settings, ctx, foreign, name) for name in offloaded),
+            permissions.capacity(settings, there, required),
+            permissions.foreign(settings, there, offloaded),
+            policies.creation(settings, there),
+            *(namespaces.foreign(settings, ctx, there, name) for name in offloaded),
         ]
     return [one for one in (*absent, *await asyncio.gather(*checks)) if one is not None]
 

@@ -113,9 +113,11 @@ def check(*, output: str, offloaded: tuple[str, ...], **flags: object) -> None:
     Checks both API servers and farlet's identity and permissions there, that the foreign cluster is
     the recorded one, the capacity, the Node, the serving certificate, the address and certificate
     at which pods reach the home API server, the gateways, and the namespaces that --namespace
-    names. Changes no object. Settings that you omit come from the VirtualNode of that name, if
-    there is one. Otherwise, give the settings of the farlet that you want to check. The exit code
-    is 1 if a check failed and 0 otherwise, also with warnings.
+    names. With the contexts of an administrator, the farlet that serves the node is checked: the
+    permissions of its identity in both clusters, its foreign token, its pods, and the conditions of
+    its VirtualNode. Changes no object. Settings that you omit come from the VirtualNode of that
+    name, if there is one. Otherwise, give the settings of the farlet that you want to check. The
+    exit code is 1 if a check failed and 0 otherwise, also with warnings.
     """
     lean_import.install()
     from farlet.cli import check

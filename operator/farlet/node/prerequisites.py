@@ -21,6 +21,7 @@ import structlog
 from farlet import errors, rbac, retrying
 from farlet.client import resources, reviews
 from farlet.client.api_client import ApiClient
+from farlet.client.reviews import User
 from farlet.constants import JSON
 from farlet.context import Context
 from farlet.foreign import created_namespaces, inventory, services
@@ -182,9 +183,14 @@ async def _refusal(check: Awaitable[object]) -> str | None:
 
 
 async def denied_verbs(
-    cluster: ApiClient, row: rbac.Permission, *, namespace: str = "", node: str = ""
+    cluster: ApiClient,
+    row: rbac.Permission,
+    *,
+    namespace: str = "",
+    node: str = "",
+    user: User | None = None,
 ) -> list[str]:
-    """The verbs of a row of `rbac.TABLE` that farlet lacks.
+    """The verbs of a row of `rbac.TABLE` that `user` lacks; `None`: the caller.
 
     Raises `Forbidden` where reviews are not allowed, `Unauthorized`, `Unreachable` and `Throttled`.
     """
@@ -202,13 +208,12 @@ async def denied_verbs(
         if row.fields:
             selector = row.fields.replace(rbac.NODE, node)
             attributes["fieldSelector"] = {"rawSelector": selector}
+        if user is None:
+            kind, body = resources.SELF_ACCESS_REVIEWS, reviews.own_access(attributes)
+        else:
+            kind, body = resources.ACCESS_REVIEWS, reviews.access(user, attributes)
         # Unqueued, as it asks no guard: it changes nothing, and a standby may send it.
-        answer = await cluster.request_unqueued(
-            "POST",
-            resources.SELF_ACCESS_REVIEWS,
-            body=reviews.own_access(attributes),
-            seconds=ANSWER_SECONDS,
-        )
+        answer = await cluster.request_unqueued("POST", kind, body=body, seconds=ANSWER_SECONDS)
         if not (answer.get("status") or {}).get("allowed"):
             denied.append(verb)
     return denied

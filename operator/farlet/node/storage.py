@@ -9,6 +9,7 @@ import structlog
 from farlet import errors, rbac, retrying
 from farlet.client import resources
 from farlet.client.api_client import ApiClient
+from farlet.client.reviews import User
 from farlet.client.storage_identity import StorageIdentity
 from farlet.constants import PROVISIONER
 from farlet.context import Context
@@ -45,13 +46,14 @@ async def confirm(identity: StorageIdentity, stop: asyncio.Event) -> bool:
             return False
 
 
-async def check(home: ApiClient, ctx: Context) -> None:
+async def check(home: ApiClient, ctx: Context, *, user: User | None = None) -> None:
     """Raises `StartError` for a missing permission and for a class that farlet cannot provide for.
 
-    `home` sends with the identity for volumes. An API server that does not answer is accepted.
+    `home` sends with the identity for volumes, unless that is `user`. An API server that does not
+    answer is accepted.
     """
     try:
-        await _check_permissions(home)
+        await _check_permissions(home, user)
         for name in dict(ctx.storage_class_map):
             await _check_class(home, name)
     except errors.Forbidden as err:
@@ -65,11 +67,11 @@ async def check(home: ApiClient, ctx: Context) -> None:
         log.warning("failed to verify prerequisites of volumes", err=str(err))
 
 
-async def _check_permissions(home: ApiClient) -> None:
+async def _check_permissions(home: ApiClient, user: User | None) -> None:
     for row in rbac.TABLE:
         if row.identity is not Identity.STORAGE:
             continue
-        if denied := await prerequisites.denied_verbs(home, row):
+        if denied := await prerequisites.denied_verbs(home, row, user=user):
             raise errors.StartError(
                 f"--storage-class-map is set, and farlet is not allowed to {' or '.join(denied)} "
                 f"{row.resource} in the home cluster. A node never is: set "

@@ -49,13 +49,23 @@ class Environment:
     users: dict[str, tuple[str, ...]] = field(default_factory=lambda: dict(NODE_AND_ACCOUNT))
     """Name and groups of farlet, for the home and the foreign API server."""
     denied: set[tuple[str, str, str]] = field(default_factory=set)
-    """What access reviews deny: cluster, verb or *, and resource."""
+    """What access reviews deny: cluster or a user that is not the caller, verb or *, resource."""
+    subjects: dict[tuple[str, str], frozenset[str]] = field(default_factory=dict)
+    """Users about whom others ask, by cluster and name, with their groups."""
     reviewed: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     """Access reviews: the cluster, and what was asked."""
-    refused: dict[str, web.StreamResponse] = field(default_factory=dict)
+    refused: dict[str, web.Response] = field(default_factory=dict)
     """Other answers than the usual ones, by cluster and path."""
     requests: list[dict[str, Any]] = field(default_factory=list)
     """CertificateSigningRequests."""
+    objects: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Objects in farlet's namespace of the home cluster, by path; there is nothing else in it."""
+    pods: list[dict[str, Any]] = field(default_factory=list)
+    """The pods in that namespace."""
+    tokens: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Tokens that the foreign API server accepts, with name and groups of their users."""
+    shown: list[str] = field(default_factory=list)
+    """Tokens that it reviewed."""
     home_namespace: dict[str, str] | None = None
     """The data of the ConfigMap that names the home namespace, if it exists."""
 
@@ -65,10 +75,21 @@ class Environment:
         assert len({one.what for one in found}) == len(found)
         return {one.what: one for one in found}
 
+    def reviewed_token(self, token: str) -> dict[str, Any]:
+        """What the foreign API server says about a token."""
+        self.shown.append(token)
+        if token not in self.tokens:
+            return {"error": "invalid bearer token"}
+        name, *groups = self.tokens[token]
+        return {"authenticated": True, "user": {"username": name, "groups": groups}}
+
     async def reviews(self, cluster: str, request: web.Request) -> web.StreamResponse | None:
         """The answer to a review of farlet itself, and to what a test refuses."""
         if (refused := self.refused.get(f"{cluster} {request.path}")) is not None:
-            return refused
+            # An answer can be sent only once.
+            return web.Response(
+                body=refused.body, status=refused.status, content_type=refused.content_type
+            )
         if request.path.endswith("/selfsubjectreviews"):
             name, *groups = self.users[cluster]
             info = {"username": name, "groups": groups}
@@ -79,11 +100,28 @@ class Environment:
             denied = {(cluster, verb, asked["resource"]) for verb in (asked["verb"], "*")}
             status = {"allowed": not denied & self.denied}
             return web.json_response({"kind": "SelfSubjectAccessReview", "status": status})
+        if request.path.endswith("/subjectaccessreviews"):
+            spec = (await request.json())["spec"]
+            asked = spec["resourceAttributes"]
+            self.subjects[cluster, spec["user"]] = frozenset(spec["groups"])
+            denied = {(spec["user"], verb, asked["resource"]) for verb in (asked["verb"], "*")}
+            status = {"allowed": not denied & self.denied}
+            return web.json_response({"kind": "SubjectAccessReview", "status": status})
         if request.path.endswith("/certificatesigningrequests"):
             assert request.query["watch"] == "1"
             lines = [json.dumps({"type": "ADDED", "object": one}) + "\n" for one in self.requests]
             return web.Response(text="".join(lines), content_type="application/json")
         return None
+
+
+async def _object(made: Environment, request: web.Request) -> web.StreamResponse:
+    if (found := made.objects.get(request.path)) is not None:
+        return web.json_response(found)
+    if request.path.endswith("/pods"):
+        return web.json_response(
+            {"kind": "PodList", "metadata": {"resourceVersion": "1"}, "items": made.pods}
+        )
+    return await apiserver.status(404)(request)
 
 
 async def version(_request: web.Request) -> web.StreamResponse:
@@ -112,8 +150,8 @@ async def environment(folder: Path) -> AsyncIterator[Environment]:
             labels = {"type": "virtual-kubelet"}
             metadata = {"name": "far", "uid": "n", "labels": labels, "annotations": made.node}
             return web.json_response({"kind": "Node", "metadata": metadata})
-        if request.path.startswith("/api/v1/namespaces/farlet/"):
-            return await missing(request)
+        if "/namespaces/farlet/" in request.path:
+            return await _object(made, request)
         return await version(request)
 
     async def answer(request: web.Request) -> web.StreamResponse:
@@ -121,6 +159,9 @@ async def environment(folder: Path) -> AsyncIterator[Environment]:
             return answered
         if request.path == "/version":
             return await version(request)
+        if request.path.endswith("/tokenreviews"):
+            token = (await request.json())["spec"]["token"]
+            return web.json_response({"kind": "TokenReview", "status": made.reviewed_token(token)})
         if request.query.get("dryRun") == "All":
             return web.json_response(await request.json(), status=201)
         if request.query.get("labelSelector") == GATEWAY_SELECTOR:

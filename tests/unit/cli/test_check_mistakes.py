@@ -26,7 +26,7 @@ NAMESPACE_DENIED = (
 )
 
 
-def _refusal(code: int, message: str) -> web.StreamResponse:
+def _refusal(code: int, message: str) -> web.Response:
     body = {"kind": "Status", "code": code, "message": message, "reason": "Forbidden"}
     return web.json_response(body, status=code)
 
@@ -109,6 +109,12 @@ MISTAKES = {
     "no Role in kube-system": Mistake(
         "home permissions",
         "kubectl apply -k manifests/home/nodes/far",
+        denied=(("home", "*", "configmaps"),),
+    ),
+    "no Role in kube-system, of a node of connect": Mistake(
+        "home permissions",
+        "farlet connect --home-context HOME --foreign-context FOREIGN --node far (",
+        flags={"foreign_system_namespace": "farlet-far"},
         denied=(("home", "*", "configmaps"),),
     ),
     "no Node authorizer": Mistake(
@@ -316,7 +322,8 @@ async def test_a_node_is_asked_nothing_about_pods_that_it_does_not_have_yet(tmp_
         await env.findings("shop")
     reviewed = [(where, one) for where, one in env.reviewed if where == "home"]
     assert "serviceaccounts" not in {one["resource"] for _, one in reviewed}
-    of_farlet = [one for _, one in reviewed if one["resource"] != "namespaces"]
+    of_administrators = {"namespaces", "virtualnodes", "deployments"}
+    of_farlet = [one for _, one in reviewed if one["resource"] not in of_administrators]
     assert {one["namespace"] for one in of_farlet} == {
         "",
         "default",

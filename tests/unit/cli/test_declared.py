@@ -22,7 +22,12 @@ NODE: dict[str, Any] = {
     "spec": {
         "foreign": {"systemNamespace": "farlet-far"},
         "namespaces": {"homeName": "eu"},
-        "extraArgs": ["--drain-timeout=2h"],
+        "extraArgs": [
+            "--drain-timeout=2h",
+            "--keep-labels=a.example/",
+            "--keep-labels=b.example/",
+            "--leader-elect-lease=farlet/far",
+        ],
     },
 }
 
@@ -53,6 +58,8 @@ async def test_a_virtual_node_declares_what_is_not_given(tmp_path: Path) -> None
     assert found.foreign_system_namespace == "farlet-far"
     assert found.home_name == "us"
     assert found.drain_timeout == 7200
+    assert found.keep_labels == ("a.example/", "b.example/")
+    assert found.leader_elect, "as the manager starts it"
 
 
 async def test_the_file_and_the_environment_take_precedence(

@@ -7,21 +7,14 @@ import os
 from collections.abc import Mapping
 
 from farlet import errors
-from farlet.cli.reading import Absent, Unread, read
-from farlet.client import credential_sources, kinds
+from farlet.cli.checks import installed
+from farlet.cli.reading import Absent, Unread
+from farlet.client import credential_sources
 from farlet.client.cluster import Cluster
-from farlet.constants import JSON
 from farlet.manager import variables, virtual_node
-from farlet.node import prerequisites
-from farlet.rbac import NODE, Permission, Side, Where
 from farlet.settings import ReadingSettings, Settings, loading
 from farlet.telemetry import logs
 from farlet.telemetry.metrics import Metrics
-
-_VIRTUAL_NODE = Permission(
-    Side.HOME, Where.OWN, "farlet.io", "virtualnodes", ("get",), "the settings of a node", NODE
-)
-"""An administrator's, not one of farlet (`rbac.TABLE`), whose credentials a check may have."""
 
 
 def settings(flags: Mapping[str, object]) -> Settings:
@@ -50,24 +43,22 @@ async def _declared(reading: ReadingSettings, node: str) -> Mapping[str, object]
     source = credential_sources.home_source(reading, os.environ)
     try:
         async with Cluster("home", source, metrics=Metrics().client("home")) as home:
-            found = await read(_found(home, node))
+            found = await installed.read_virtual_node(home, node)
     except errors.FarletError:
         return {}  # a check reports it
-    if isinstance(found, Absent | Unread) or found is None:
+    if isinstance(found, Absent | Unread):
         return {}
     try:
         spec = virtual_node.VirtualNode.parse(found).spec
     except (ValueError, KeyError):
         return {}  # of a later version, whose fields are not known here
-    further = (one.removeprefix("--").partition("=") for one in spec.extra_args)
-    extra = {flag.replace("-", "_"): value for flag, _, value in further}
-    known = {field: value for field, value in extra.items() if field in Settings.model_fields}
-    return {**known, **variables.of_spec(spec)}
-
-
-async def _found(home: Cluster, node: str) -> JSON | None:
-    """The VirtualNode; `None` for credentials that may not read it. Raises `FarletError`."""
-    namespace = virtual_node.FARLET
-    if await prerequisites.denied_verbs(home, _VIRTUAL_NODE, namespace=namespace, node=node):
-        return None
-    return await home.get(kinds.VIRTUAL_NODES, node, namespace=namespace)
+    extra: dict[str, list[str]] = {}
+    for one in spec.extra_args:
+        flag, _, value = one.removeprefix("--").partition("=")
+        extra.setdefault(flag.replace("-", "_"), []).append(value)
+    known = {
+        field: values[0] if len(values) == 1 else values
+        for field, values in extra.items()
+        if field in Settings.model_fields
+    }
+    return {"leader_elect": "true", **known, **variables.of_spec(spec)}

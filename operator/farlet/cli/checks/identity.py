@@ -2,40 +2,15 @@
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
-
 from farlet import errors, names
 from farlet.cli.checks.findings import Finding, Outcome
-from farlet.client import resources
+from farlet.client import resources, reviews
 from farlet.client.cluster import Cluster
-from farlet.constants import JSON
+from farlet.client.reviews import User
 from farlet.planning import api_refusals
 
 REVIEW_SECONDS = 5.0
 _ANONYMOUS = "system:anonymous"
-_NODE = re.compile(r"system:node:([a-z0-9.-]{1,253})")
-_ACCOUNT = re.compile(r"system:serviceaccount:([a-z0-9-]{1,63}:[a-z0-9.-]{1,253})")
-
-
-@dataclass(frozen=True, slots=True)
-class User:
-    """What an API server knows about farlet."""
-
-    name: str
-    groups: frozenset[str]
-
-    @property
-    def node(self) -> str | None:
-        """The name of the node, if it is one."""
-        found = _NODE.fullmatch(self.name)
-        return None if found is None else found[1]
-
-    @property
-    def account(self) -> str | None:
-        """`NAMESPACE:NAME`, if it is a ServiceAccount."""
-        found = _ACCOUNT.fullmatch(self.name)
-        return None if found is None else found[1]
 
 
 async def check(cluster: Cluster, *, node: str) -> tuple[Finding, User | None]:
@@ -89,5 +64,4 @@ async def _read(cluster: Cluster) -> User:
         body={"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"},
         seconds=REVIEW_SECONDS,
     )
-    info: JSON = (answer.get("status") or {}).get("userInfo") or {}
-    return User(str(info.get("username", ""))[:300], frozenset(info.get("groups") or ()))
+    return reviews.user((answer.get("status") or {}).get("userInfo") or {})

@@ -7,7 +7,7 @@ import asyncio
 from farlet import errors
 from farlet.cli.checks import permissions
 from farlet.cli.checks.findings import ANSWER_SECONDS, Finding, Outcome, of
-from farlet.cli.checks.identity import User
+from farlet.cli.checks.subjects import Subject
 from farlet.client import resources
 from farlet.client.cluster import Cluster
 from farlet.constants import Reason
@@ -20,8 +20,9 @@ from farlet.rbac import Permission, Side, When, Where
 from farlet.settings import Settings
 
 
-async def foreign(settings: Settings, ctx: Context, cluster: Cluster, namespace: str) -> Finding:
+async def foreign(settings: Settings, ctx: Context, subject: Subject, namespace: str) -> Finding:
     """The foreign namespace of a home namespace: it exists, has the Role, and is not in use."""
+    cluster = subject.cluster
     what = f"foreign namespace of {namespace}"
     name = ctx.namespaces.foreign(namespace)
     if name is None:
@@ -47,13 +48,13 @@ async def foreign(settings: Settings, ctx: Context, cluster: Cluster, namespace:
                     f"Role in it, after the deletion has finished. {prepare}",
                 )
             denied = await permissions.denied_in(
-                cluster, Side.FOREIGN, settings=settings, namespace=name
+                subject, Side.FOREIGN, settings=settings, namespace=name
             )
             if denied:
                 hint = prepare
                 if any(row.when is When.REFLECTS_SERVICES for row, _ in denied):
                     hint = f"{hint}; kubectl apply -n {name} -f {services.FOREIGN_ROLE}"
-                seen = f"{name}: {permissions.described(denied)}"
+                seen = f"{name}: {subject.lacks(denied)}"
                 return Finding(what, Outcome.FAILED, seen, hint)
             belongs = await home_namespace.verify(
                 cluster, name, home=namespace, home_id=ctx.home_id
@@ -88,8 +89,9 @@ async def missing(cluster: Cluster, namespace: str) -> Finding | None:
     return None
 
 
-async def home(settings: Settings, cluster: Cluster, user: User, namespace: str) -> Finding | None:
+async def home(settings: Settings, subject: Subject, namespace: str) -> Finding | None:
     """The RoleBinding of a ServiceAccount in a home namespace; `None` for a node."""
+    user = subject.user
     if user.node is not None:
         return None
     what = f"home namespace {namespace}"
@@ -99,10 +101,10 @@ async def home(settings: Settings, cluster: Cluster, user: User, namespace: str)
 
     async def check() -> Finding:
         denied = await permissions.denied_in(
-            cluster, Side.HOME, settings=settings, namespace=namespace
+            subject, Side.HOME, settings=settings, namespace=namespace
         )
         if denied:
-            return Finding(what, Outcome.FAILED, permissions.described(denied), hint)
+            return Finding(what, Outcome.FAILED, subject.lacks(denied), hint)
         return Finding(what, Outcome.OK, "farlet can serve its pods")
 
     return await of(what, check(), hint=hint)

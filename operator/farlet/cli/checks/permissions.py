@@ -1,19 +1,20 @@
 """Whether farlet has each permission of `rbac.TABLE` that its settings and identity require.
 
-The API servers review them, so that nothing is tried. The Node authorizer grants a node the objects
-of its own pods, about which nothing can be asked in advance.
+The API servers review them, so that nothing is tried: those of the caller, or those of the farlet
+that serves the node, where an administrator calls (`subjects`). The Node authorizer grants a node
+the objects of its own pods, about which nothing can be asked in advance.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import assert_never
 
 from farlet import errors, rbac
 from farlet.cli.checks.findings import Finding, Outcome, of
-from farlet.cli.checks.identity import User
-from farlet.client.cluster import Cluster
+from farlet.cli.checks.subjects import Subject
+from farlet.client.reviews import User
 from farlet.constants import ObjectKey
 from farlet.context import Reflection
 from farlet.foreign import created_namespaces, services
@@ -31,13 +32,14 @@ _NO_REVIEWS = "allow farlet to create selfsubjectaccessreviews (ClusterRole syst
 _CAPACITY = (Side.FOREIGN, Where.CLUSTER, When.SUMS_CAPACITY)
 
 
-async def home(settings: Settings, cluster: Cluster, user: User) -> Finding:
+async def home(settings: Settings, subject: Subject) -> Finding:
     """Permissions in the home cluster, except those in each offloaded namespace."""
     what = "home permissions"
+    user = subject.user
     rows = _rows(settings, Side.HOME, user)
 
     async def check() -> Finding:
-        denied = await _denied(cluster, rows, node=settings.nodename)
+        denied = await _denied(subject, rows, node=settings.nodename)
         if not denied:
             follows = ""
             if user.node is not None:
@@ -45,15 +47,18 @@ async def home(settings: Settings, cluster: Cluster, user: User) -> Finding:
                     "; those on pods, ConfigMaps, Secrets and tokens follow from the pods that are "
                     f"bound to {user.node}"
                 )
-            return Finding(what, Outcome.OK, f"{len(rows)} reviewed{follows}")
-        hints = {_home_hint(row, user): None for row, _ in denied}
-        return Finding(what, Outcome.FAILED, described(denied), "; ".join(hints))
+            return Finding(what, Outcome.OK, f"{subject.reviewed(len(rows))}{follows}")
+        hints = dict.fromkeys(_home_hint(row, user, settings) for row, _ in denied)
+        return Finding(what, Outcome.FAILED, subject.lacks(denied), "; ".join(hints))
 
     return await of(what, check(), hint=_NO_REVIEWS)
 
 
-async def foreign(settings: Settings, cluster: Cluster) -> Finding:
-    """Permissions in farlet's own namespace of the foreign cluster."""
+async def foreign(settings: Settings, subject: Subject, offloaded: Sequence[str]) -> Finding:
+    """Permissions in farlet's own namespace of the foreign cluster.
+
+    Those in foreign namespaces of `offloaded` are checked with them (`namespaces`).
+    """
     what = "foreign permissions"
     rows = [
         (row, where)
@@ -62,17 +67,18 @@ async def foreign(settings: Settings, cluster: Cluster) -> Finding:
     ]
 
     async def check() -> Finding:
-        denied = await _denied(cluster, rows, node=settings.nodename)
-        if not denied:
-            return Finding(what, Outcome.OK, f"{len(rows)} reviewed")
         own = settings.foreign_system_namespace
+        denied = await _denied(subject, rows, node=settings.nodename)
+        if not denied:
+            more = "" if offloaded else "; --namespace reviews those in a namespace of pods"
+            return Finding(what, Outcome.OK, f"{subject.reviewed(len(rows))} in {own}{more}")
         hint = api_refusals.preparation(own, system=own)
-        return Finding(what, Outcome.FAILED, described(denied), hint)
+        return Finding(what, Outcome.FAILED, subject.lacks(denied), hint)
 
     return await of(what, check(), hint=_NO_REVIEWS)
 
 
-async def capacity(settings: Settings, cluster: Cluster, required: Prerequisites) -> Finding:
+async def capacity(settings: Settings, subject: Subject, required: Prerequisites) -> Finding:
     """Whether the capacity of the Node is set or can be read."""
     what = "capacity"
     by_hand = "in the foreign cluster: kubectl apply -f manifests/foreign/capacity.yaml"
@@ -82,33 +88,34 @@ async def capacity(settings: Settings, cluster: Cluster, required: Prerequisites
         return Finding(what, Outcome.OK, seen)
 
     async def check() -> Finding:
-        await required.check_capacity()
+        if subject.is_caller:
+            await required.check_capacity()
         rows = [(row, "") for row in rbac.TABLE if (row.side, row.where, row.when) == _CAPACITY]
-        if denied := await _denied(cluster, rows, node=""):
+        if denied := await _denied(subject, rows, node=""):
             hint = f"{nodes}; or set --capacity"
-            return Finding(what, Outcome.FAILED, described(denied), hint)
+            return Finding(what, Outcome.FAILED, subject.lacks(denied), hint)
         return Finding(what, Outcome.OK, "the sum of the foreign nodes")
 
     return await of(what, check(), hint=f"{nodes}; or set --capacity")
 
 
-async def creation(settings: Settings, home: Cluster, foreign: Cluster) -> Finding | None:
+async def creation(settings: Settings, home: Subject, foreign: Subject) -> Finding | None:
     """Whether farlet can create and delete foreign namespaces; `None`: it is not to."""
     if not settings.create_namespaces:
         return None
     what, apply = "creation of namespaces", "cluster: kubectl apply"
 
     async def check() -> Finding:
-        for cluster, side in ((foreign, Side.FOREIGN), (home, Side.HOME)):
+        for subject, side in ((foreign, Side.FOREIGN), (home, Side.HOME)):
             rows = [
                 (row, "")
                 for row in rbac.TABLE
                 if (row.side, row.where) == (side, Where.CLUSTER)
                 and row.when is When.CREATES_NAMESPACES
             ]
-            if not (denied := await _denied(cluster, rows, node="")):
+            if not (denied := await _denied(subject, rows, node="")):
                 continue
-            seen = f"{side.value}: {described(denied)}"
+            seen = f"{side.value}: {subject.lacks(denied)}"
             if side is Side.FOREIGN:
                 hint = f"in the foreign {apply} -k {created_namespaces.ROLES}"
                 return Finding(what, Outcome.FAILED, seen, hint)
@@ -139,7 +146,7 @@ async def node(settings: Settings, required: Prerequisites) -> Finding:
 
 
 async def denied_in(
-    cluster: Cluster, side: Side, *, settings: Settings, namespace: str
+    subject: Subject, side: Side, *, settings: Settings, namespace: str
 ) -> list[tuple[Permission, list[str]]]:
     """The denied verbs in an offloaded namespace, with their rows. Raises `FarletError`."""
     rows = [
@@ -147,35 +154,22 @@ async def denied_in(
         for row in rbac.TABLE
         if (row.side, row.where) == (side, Where.OFFLOADED) and _applies(row.when, settings)
     ]
-    return await _denied(cluster, rows, node=settings.nodename)
+    return await _denied(subject, rows, node=settings.nodename)
 
 
-def described(denied: Iterable[tuple[Permission, list[str]]]) -> str:
-    """Such as `not allowed to get, watch pods; create secrets`."""
-    texts = [
-        f"{', '.join(verbs)} {row.resource}{f'.{row.group}' if row.group else ''}"
-        f"{_SCOPE.get(row.where, '')}"
-        for row, verbs in denied
-    ]
-    return f"not allowed to {'; '.join(texts)}"
-
-
-_SCOPE = {
-    where: f" in {where.value}"
-    for where in (Where.DEFAULT, Where.KUBE_NODE_LEASE, Where.KUBE_SYSTEM)
-}
-
-
-def _home_hint(row: Permission, user: User) -> str:
+def _home_hint(row: Permission, user: User, settings: Settings) -> str:
+    system = settings.foreign_system_namespace
     if row.when is When.REFLECTS_SERVICES:
         return f"in the home cluster: kubectl apply -f {services.HOME_ROLE}"
     if user.node is None:
-        return (
+        by_hand = (
             "in the home cluster: kubectl apply -k manifests/home/nodes/NODE with the component "
             "service-account; and let farlet use its ServiceAccount"
         )
+        return api_refusals.by_manifest(by_hand, system=system)
     if row.where is Where.KUBE_SYSTEM:
-        return f"in the home cluster: kubectl apply -k manifests/home/nodes/{user.node}"
+        by_hand = f"in the home cluster: kubectl apply -k manifests/home/nodes/{user.node}"
+        return api_refusals.by_manifest(by_hand, system=system)
     return (
         "the home API server must authorize nodes: start it with --authorization-mode=Node,RBAC, "
         "or use a ServiceAccount (docs/installation.md)"
@@ -252,15 +246,16 @@ def _applies(when: When, settings: Settings) -> bool:
 
 
 async def _denied(
-    cluster: Cluster, rows: Iterable[tuple[Permission, str]], *, node: str
+    subject: Subject, rows: Iterable[tuple[Permission, str]], *, node: str
 ) -> list[tuple[Permission, list[str]]]:
     """The denied verbs. Raises `FarletError`."""
     slots = asyncio.Semaphore(CONCURRENT)
+    user = None if subject.is_caller else subject.user
 
     async def review(row: Permission, namespace: str) -> tuple[Permission, list[str]]:
         async with slots:
             return row, await prerequisites.denied_verbs(
-                cluster, row, namespace=namespace, node=node
+                subject.cluster, row, namespace=namespace, node=node, user=user
             )
 
     try:

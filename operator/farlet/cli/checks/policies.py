@@ -9,9 +9,10 @@ from __future__ import annotations
 from typing import Any
 
 from farlet import errors
+from farlet.cli.checks import installed
 from farlet.cli.checks.findings import Finding, Outcome, of
+from farlet.cli.checks.subjects import Subject
 from farlet.client import resources
-from farlet.client.cluster import Cluster
 from farlet.client.resources import Resource
 from farlet.constants import JSON
 from farlet.foreign import created_namespaces
@@ -24,11 +25,14 @@ _DENIED = "ValidatingAdmissionPolicy '"
 `k8s.io/apiserver`)."""
 
 
-async def creation(settings: Settings, foreign: Cluster) -> Finding | None:
+async def creation(settings: Settings, subject: Subject) -> Finding | None:
     """With `--create-namespaces`: whether farlet can create only what it creates."""
     if not settings.create_namespaces:
         return None
-    what = "policy for created namespaces"
+    what, foreign = "policy for created namespaces", subject.cluster
+    if not subject.is_caller:
+        why = f"it is about requests of {subject.user.name} only"
+        return installed.not_checked(what, why, settings)
     hint = (
         "a client with farlet's token can become an administrator of the foreign cluster: in the "
         f"foreign cluster, kubectl apply -k {created_namespaces.ROLES}; the policy there names the "

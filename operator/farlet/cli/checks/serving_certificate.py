@@ -10,9 +10,9 @@ from cryptography import x509
 
 from farlet.certs import key_pairs
 from farlet.cli.checks.findings import ANSWER_SECONDS, Finding, Outcome, of
-from farlet.cli.checks.identity import User
 from farlet.client import resources
 from farlet.client.cluster import Cluster
+from farlet.client.reviews import User
 from farlet.constants import JSON, Signer
 from farlet.settings import Settings
 
