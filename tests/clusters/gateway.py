@@ -34,7 +34,7 @@ NAME = "farlet-gateway"
 SERVICE = "home-api"
 SELECTED = f"app.kubernetes.io/name={NAME}"
 _PATIENCE = "300s"
-_FOREIGN = "--context=FOREIGN"
+_FOREIGN = "--context FOREIGN"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -156,8 +156,8 @@ async def _make_keys(made: Gateway) -> None:
     """
     program = Path(sys.executable).parent / "farlet"
     printed = processes.run([program, "gateway-keys", made.keys], what="make keys")
-    (command,) = (shlex.split(one) for one in printed.splitlines() if _FOREIGN in one)
-    await made.kubectl(*(word for word in command[1:] if word != _FOREIGN))
+    (command,) = (one.replace(_FOREIGN, "") for one in printed.splitlines() if _FOREIGN in one)
+    await made.kubectl(*shlex.split(command)[1:])
 
 
 def _overlay(folder: Path, *, replicas: int) -> None:

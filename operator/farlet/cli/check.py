@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shlex
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
@@ -239,7 +240,7 @@ async def _address(supervisor: HomeAPISupervisor, settings: Settings) -> list[Fi
         return [Finding(_ADDRESS, Outcome.FAILED, "home cluster not identified", hint)]
     async with supervisor.checking():
         await discovery.checked.wait()
-        found = await _endpoint(discovery)
+        found = await _endpoint(discovery, settings)
     home_api = discovery.ctx().home_api
     served = not isinstance(home_api, Refused) or home_api.reason is not _NO_BACKEND
     if served or settings.gateway_keys is None:
@@ -257,16 +258,16 @@ async def _address(supervisor: HomeAPISupervisor, settings: Settings) -> list[Fi
                     ):
                         discovery.checked.clear()
                         await discovery.checked.wait()
-            return await _endpoint(discovery)
+            return await _endpoint(discovery, settings)
     except* errors.StartError:
         pass  # an error of the keys, which _gateways reports
     return found
 
 
-async def _endpoint(discovery: Discovery) -> list[Finding]:
+async def _endpoint(discovery: Discovery, settings: Settings) -> list[Finding]:
     """Findings of the last check of the endpoint."""
     ctx = discovery.ctx()
-    found = [_state(ctx)]
+    found = [_state(ctx, settings)]
     if _is_answered(ctx.home_api):
         started = time.perf_counter()
         names = await discovery.certificate_names()
@@ -289,7 +290,7 @@ def _is_answered(home_api: HomeAPI) -> bool:
     return isinstance(home_api, Verified)
 
 
-def _state(ctx: Context) -> Finding:
+def _state(ctx: Context, settings: Settings) -> Finding:
     where = "no address" if ctx.endpoint is None else str(ctx.endpoint)
     match ctx.home_api:
         case Refused(_, message):
@@ -303,7 +304,8 @@ def _state(ctx: Context) -> Finding:
             )
             return Finding(_ADDRESS, Outcome.FAILED, where, hint)
         case Unverified(_, message) | OutOfReach(_, message):
-            hint = f"{message}. farlet sends pods there nevertheless{_test_from_pod(ctx.endpoint)}"
+            test = _test_from_pod(ctx.endpoint, settings)
+            hint = f"{message}. farlet sends pods there nevertheless{test}"
             return Finding(_ADDRESS, Outcome.WARNING, where, hint)
         case Verified(found):
             if (warning := endpoint.loopback_warning(found)) is not None:
@@ -311,14 +313,15 @@ def _state(ctx: Context) -> Finding:
             return Finding(_ADDRESS, Outcome.OK, where)
 
 
-def _test_from_pod(address: Endpoint | None) -> str:
+def _test_from_pod(address: Endpoint | None, settings: Settings) -> str:
     """The command that tests an address of the home API server from a foreign pod."""
     if address is None:
         return ""
     ip = address.addresses[0] if address.addresses else ""
+    context = shlex.quote(settings.foreign_context or "FOREIGN")
     resolve = f" --resolve {address.netloc}:{ip}" if ip else ""
     return (
-        ": test it with kubectl --context foreign run t --rm -i --restart=Never "
+        f": test it with kubectl --context {context} run t --rm -i --restart=Never "
         f"--image=curlimages/curl -- -kv{resolve} https://{address.netloc}"
     )
 

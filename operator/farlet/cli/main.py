@@ -193,7 +193,7 @@ def gateway_keys(directory: Path, nodename: str, foreign_system_namespace: str) 
         ("FOREIGN", places.foreign, keys.SECRET, foreign_system_namespace),
     ):
         click.echo(
-            f"kubectl --context={side} create secret generic {secret} "
+            f"kubectl --context {side} create secret generic {secret} "
             f"--namespace={namespace} --from-file={place}"
         )
 

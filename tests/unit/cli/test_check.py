@@ -283,9 +283,18 @@ async def test_an_address_that_only_pods_may_reach_is_a_warning(tmp_path: Path) 
         found = await env.findings(home_api_server_host="127.0.0.1", home_api_server_port="1")
     assert found[ADDRESS].outcome is Outcome.WARNING
     assert "connection refused" in found[ADDRESS].hint
+    assert "kubectl --context FOREIGN run t " in found[ADDRESS].hint
     assert "--image=curlimages/curl -- -kv https://127.0.0.1:1" in found[ADDRESS].hint
     assert "certificate at that address" not in found
     assert checking.good(tuple(found.values()))
+
+
+async def test_the_command_that_tests_an_address_names_the_given_context(tmp_path: Path) -> None:
+    async with environment(tmp_path) as env:
+        found = await env.findings(
+            home_api_server_host="127.0.0.1", home_api_server_port="1", foreign_context="one"
+        )
+    assert "kubectl --context one run t " in found[ADDRESS].hint
 
 
 async def test_an_address_where_each_pod_meets_itself_is_a_warning(tmp_path: Path) -> None:

@@ -199,11 +199,11 @@ def test_gateway_keys_prints_commands_for_the_system_namespace(
     keys = tmp_path / "keys"
     assert farlet("gateway-keys", str(keys), "--node=far", *flags).output.splitlines() == [
         (
-            "kubectl --context=HOME create secret generic farlet-far-gateway --namespace=farlet "
+            "kubectl --context HOME create secret generic farlet-far-gateway --namespace=farlet "
             f"--from-file={keys}/home"
         ),
         (
-            "kubectl --context=FOREIGN create secret generic farlet-gateway "
+            "kubectl --context FOREIGN create secret generic farlet-gateway "
             f"--namespace={namespace} --from-file={keys}/foreign"
         ),
     ]
