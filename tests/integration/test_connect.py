@@ -8,6 +8,7 @@ they were before.
 
 import asyncio
 import dataclasses
+import json
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -59,14 +60,24 @@ class Administrator:
             fields = ("--field-manager=gitops", "--force-conflicts")
             await asyncio.to_thread(cluster.kubectl, *apply, *fields, content=printed)
 
-    async def _run(self, command: str, node: str, *arguments: str, until: str) -> str:
+    async def check(self, node: str, namespace: str, *, code: int) -> dict[str, dict[str, str]]:
+        """What `farlet check` finds, by check."""
+        flags = (f"-n{namespace}", "-o", "json")
+        printed = await self._run("check", node, *flags, until="", code=code)
+        return {one["what"]: one for one in json.loads(printed)["checks"]}
+
+    async def _run(
+        self, command: str, node: str, *arguments: str, until: str, code: int = 0
+    ) -> str:
         files = [
             f"--{side}-kubeconfig={cluster.kubeconfig}"
             for side, cluster in (("home", self.clusters.home), ("foreign", self.clusters.foreign))
         ]
+        if command != "check":
+            arguments = ("--timeout=4m", *arguments)
         program = str(Path(sys.executable).parent / "farlet")
         process = await asyncio.create_subprocess_exec(
-            *(program, command, f"--node={node}", "--timeout=4m", *files, *arguments),
+            *(program, command, f"--node={node}", *files, *arguments),
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
         )
@@ -76,9 +87,9 @@ class Administrator:
             printed += line.decode()
             if until and until in printed:
                 process.kill()
-        code = await process.wait()
+        ended = await process.wait()
         print(printed)
-        assert code == (KILLED if until else 0), printed
+        assert ended == (KILLED if until else code), printed
         return printed
 
 
@@ -110,6 +121,7 @@ async def test_both_clusters_are_as_before_once_the_last_node_is_disconnected(
     assert line["error"] is None
 
     await administrator.apply_dry_run("far")
+    await _is_checked_by_its_own_identity(administrator)
 
     await administrator.connect("near", "--identity=service-account")
     with_near = await _names(home, "near"), await _names(foreign, "near")
@@ -133,6 +145,22 @@ async def test_both_clusters_are_as_before_once_the_last_node_is_disconnected(
     assert "[8/8] manager: deleted" in printed
     await everything.until_as(home, before[0])
     await everything.until_as(foreign, before[1])
+
+
+async def _is_checked_by_its_own_identity(administrator: Administrator) -> None:
+    """In a foreign namespace without the Role, the administrator has all permissions."""
+    account = "system:serviceaccount:farlet-far:farlet"
+    found = await administrator.check("far", SPACE, code=0)
+    assert found["foreign credentials"]["seen"] == f"a token of {account}"
+    assert "reviewed for system:node:far" in found["home permissions"]["seen"]
+    assert found["VirtualNode Ready"]["outcome"] == "ok"
+    await administrator.foreign.create("namespaces", {"metadata": {"name": "kube-public-home"}})
+    found = await administrator.check("far", "kube-public", code=1)
+    wrong = {what for what, one in found.items() if one["outcome"] == "failed"}
+    assert wrong == {"foreign namespace of kube-public"}
+    seen = found["foreign namespace of kube-public"]["seen"]
+    assert seen.startswith(f"kube-public-home: {account} is not allowed to get, list, watch")
+    await administrator.foreign.delete("namespaces", name="kube-public-home")
 
 
 async def _run_client(administrator: Administrator, node: str) -> realpods.OutputLine:
