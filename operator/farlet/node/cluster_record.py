@@ -94,7 +94,10 @@ class ClusterRecord:
                     seconds = DOUBT_SECONDS
             except (errors.Unreachable, errors.Throttled, errors.Conflict, Unconfirmed) as err:
                 self._identity.not_read(api_refusals.of(err, step=Step.NAMESPACE))
-                if failures.is_new(str(err)):
+                if isinstance(err, errors.Conflict) and err.cluster == "home":
+                    # As expected: controllers of the home cluster write to each new Node.
+                    log.info("node changed while it was recorded", err=str(err), retry_in=seconds)
+                elif failures.is_new(str(err)):
                     log.warning("failed to confirm foreign cluster", err=str(err), retry_in=seconds)
             except errors.ApiError as err:
                 if err.cluster == "foreign":

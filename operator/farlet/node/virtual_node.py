@@ -251,6 +251,9 @@ class VirtualNode:
                 pause = self._seconds_until_report()
             except errors.NotFound:
                 pass  # the watch reports the deletion
+            except errors.Conflict as err:
+                log.info("node changed during update", err=str(err))
+                pause = MIN_INTERVAL_SECONDS
             except errors.FarletError as err:
                 (log.warning if failures.is_new(str(err)) else log.debug)(
                     "failed to update node", err=str(err), retry_in=RETRY_SECONDS

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import cast
@@ -11,8 +12,8 @@ import pytest
 from farlet import constants
 from unit.node import harness
 from unit.node.harness import NODE, NOWHERE, Harness
-from unit.planning.fake_cluster import Fault
-from unit.planning.model import JSON, Server
+from unit.planning.fake_cluster import HALF_WAY_SECONDS, Fault
+from unit.planning.model import JSON, Server, Write
 
 KIND = "farlet.io/ForeignReachable"
 UNCONFIRMED = "ForeignClusterUnconfirmed"
@@ -113,6 +114,27 @@ def test_a_start_survives_a_write_that_fails(node: Harness, fault: Fault, side: 
     node.wait(30)
     assert node.identity.confirmed
     assert term(node) == node.identity.term
+
+
+def test_controllers_that_write_to_a_new_node_cause_no_warning(node: Harness) -> None:
+    """As those of the home cluster do, before the record of the cluster arrives."""
+    node.home.lag = 1.0
+    node.home_server.observers.append(_annotate_soon(node))
+    node.start()
+    assert node.identity.confirmed
+    assert "node changed while it was recorded" in [one["event"] for one in node.logs]
+    assert [one for one in node.logs if one["log_level"] not in {"debug", "info"}] == []
+
+
+def _annotate_soon(node: Harness) -> Callable[[Write], None]:
+    """What the home cluster does after farlet has read the new Node."""
+
+    def observe(write: Write) -> None:
+        if write.verb == "create":
+            change = {"metadata": {"annotations": {"node.alpha.kubernetes.io/ttl": "0"}}}
+            asyncio.get_running_loop().call_later(4 * HALF_WAY_SECONDS, node.change, change)
+
+    return observe
 
 
 def _exchanged(node: Harness) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from unit.node import harness
 from unit.node.harness import Harness
+from unit.planning.fake_cluster import Fault
 
 CORDON = "farlet.io/cordoned"
 REACHABLE = "farlet.io/ForeignReachable"
@@ -261,6 +262,16 @@ def test_the_node_recovers_after_a_long_outage_of_home(node: Harness) -> None:
     node.change({"status": {"allocatable": {"cpu": "1"}}})
     node.wait(30)
     assert node.stored["status"]["allocatable"]["cpu"] == "8"
+
+
+def test_a_write_that_meets_a_change_is_repeated_without_a_warning(node: Harness) -> None:
+    node.start()
+    node.home.faults.append(Fault.CONFLICT)
+    node.foreign.version = "v1.37.0"
+    node.wait(320)
+    assert node.stored["status"]["nodeInfo"]["kubeletVersion"] == "v1.37.0"
+    assert "node changed during update" in [one["event"] for one in node.logs]
+    assert [one for one in node.logs if one["log_level"] not in {"debug", "info"}] == []
 
 
 def test_an_administrators_cordon_stays_after_a_foreign_outage(node: Harness) -> None:
