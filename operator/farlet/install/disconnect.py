@@ -116,7 +116,9 @@ class Disconnect:
                 )
             if self._home_id is None:
                 self._home_id = await checks.home_id(self._home)
-            self._home_removal = HomeRemoval(self._home, self._node, is_machine, self._seconds)
+            self._home_removal = HomeRemoval(
+                self._home, self._node, is_machine, self._seconds, force=self._force
+            )
         if self._system is None:
             self._system = await self._system_namespace(virtual)
         found = None
@@ -149,16 +151,9 @@ class Disconnect:
     async def _check_bare_pods(self) -> None:
         """Raises `StartError` for pods that end for good, unless that is wanted."""
         pods = () if self._home_removal is None else await self._home_removal.bare_pods()
-        if not pods:
-            return
-        shown = f"{requests.counted(len(pods), 'pod')} without a controller: "
-        if not self._force:
-            raise errors.StartError(
-                f"the node {self._node} has {shown}{requests.listed(pods)}. Once deleted, they do "
-                "not come back. Nothing was removed. Delete them (kubectl delete pod), or add "
-                "--force to delete them with the node"
-            )
-        self._report(f"      deletes {shown}{', '.join(map(str, pods))}; they do not come back")
+        if pods:
+            shown = f"{requests.counted(len(pods), 'pod')} without a controller"
+            self._report(f"      deletes {shown}: {', '.join(map(str, pods))}; they do not come back")
 
     async def _refuse_unknown_name(self) -> None:
         """Raises `StartError` if nothing is left of a node of this name, and others exist."""

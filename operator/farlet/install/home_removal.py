@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import cast
 
 from farlet import errors, names
@@ -35,6 +37,17 @@ _GRANTED = (
 _OWNED = ("Deployment", "PodDisruptionBudget", "NetworkPolicy", "ServiceAccount", "Secret")
 
 
+class _Kind(StrEnum):
+    """What becomes of a pod that a drain evicts, as `pkg/drain/filters.go` of kubectl decides.
+
+    The text is shown after a count.
+    """
+
+    CONTROLLED = "with a controller"
+    BARE = "without a controller"
+    FINISHED = "finished"
+
+
 @dataclass
 class HomeRemoval:
     """Removes a virtual node. Each step can be repeated."""
@@ -45,17 +58,28 @@ class HomeRemoval:
     """The cluster has a Node of this name that is not one of farlet."""
     seconds: float
     """How long the pods of the node may take to end."""
+    force: bool = False
+    """Delete pods without a controller, too."""
     left: list[str] = field(default_factory=list)
     """What stays, and why."""
 
     async def bare_pods(self) -> Sequence[ObjectKey]:
         """The pods that end with the node and that no controller creates again.
 
-        As `kubectl drain` finds them (`unreplicatedFilter` in `pkg/drain/filters.go`), without
-        those that are deleted already.
+        Raises `StartError` if there are some, unless that is wanted.
         """
-        pods = () if self.is_machine else await self._pods()
-        return sorted(_key(pod) for pod in pods if _is_bare(pod))
+        return self._verified(() if self.is_machine else await self._pods())
+
+    def _verified(self, pods: Iterable[JSON]) -> Sequence[ObjectKey]:
+        bare = sorted(_key(pod) for pod in pods if _kind(pod) is _Kind.BARE)
+        if bare and not self.force:
+            raise errors.StartError(
+                f"the node {self.node} has {requests.counted(len(bare), 'pod')} without a "
+                f"controller: {requests.listed(bare)}. Once deleted, they do not come back, so "
+                "they were not deleted. Delete them (kubectl delete pod), or add --force to delete "
+                "them with the node"
+            )
+        return bare
 
     async def drain(self) -> str:
         """Evict the pods, as `kubectl drain` does, while farlet ends their mirrors."""
@@ -64,13 +88,14 @@ class HomeRemoval:
         if await requests.find(self.cluster, kinds.NODES, self.node) is None:
             return "the Node is gone"
         await self.cluster.patch(kinds.NODES, self.node, {"spec": {"unschedulable": True}})
-        evicted: set[str] = set()
+        evicted: dict[str, _Kind] = {}
         refused: dict[ObjectKey, str] = {}
         deadline = asyncio.get_running_loop().time() + self.seconds
         while pods := [pod for pod in await self._pods() if not stays(cast("Pod", pod))]:
+            self._verified(pods)  # some may be new
             for pod in pods:
-                if "deletionTimestamp" not in pod["metadata"]:
-                    await self._evict(pod, evicted, refused)
+                if (kind := _kind(pod)) is not None and await self._evict(pod, refused):
+                    evicted[pod["metadata"]["uid"]] = kind
             if asyncio.get_running_loop().time() > deadline:
                 count = requests.counted(len(pods), "pod")
                 words = [f"{key}{_because(refused.get(key))}" for key in map(_key, pods)]
@@ -81,13 +106,16 @@ class HomeRemoval:
                     f"uncordon {self.node} undoes that"
                 )
             await asyncio.sleep(requests.WATCH_SECONDS)
-        return f"{requests.counted(len(evicted), 'pod')} evicted"
+        counts = Counter(evicted.values())
+        kinds_of_pods = ", ".join(f"{counts[kind]} {kind}" for kind in _Kind if counts[kind])
+        shown = f" ({kinds_of_pods})" if evicted else ""
+        return f"{requests.counted(len(evicted), 'pod')} evicted{shown}"
 
     async def _pods(self) -> list[JSON]:
         found = await self.cluster.list_all(kinds.PODS, field_selector=f"spec.nodeName={self.node}")
         return list(found.items)
 
-    async def _evict(self, pod: JSON, evicted: set[str], refused: dict[ObjectKey, str]) -> None:
+    async def _evict(self, pod: JSON, refused: dict[ObjectKey, str]) -> bool:
         key, uid = _key(pod), pod["metadata"]["uid"]
         body = {
             "apiVersion": "policy/v1",
@@ -100,11 +128,11 @@ class HomeRemoval:
                 kinds.POD_EVICTIONS, body, namespace=key.namespace, name=key.name
             )
         except (errors.NotFound, errors.Conflict):
-            return
+            return False
         except errors.Throttled as err:  # a PodDisruptionBudget
             refused[key] = err.message
-            return
-        evicted.add(uid)
+            return False
+        return True
 
     async def end(self) -> str:
         """Delete the VirtualNode, and wait until the processes of farlet have ended."""
@@ -194,11 +222,15 @@ class HomeRemoval:
                 )
 
 
-def _is_bare(pod: JSON) -> bool:
+def _kind(pod: JSON) -> _Kind | None:
+    """`None`: a drain leaves the pod, or it is deleted already."""
     metadata = pod["metadata"]
-    ended = (pod.get("status") or {}).get("phase") in phases.TERMINAL
+    if "deletionTimestamp" in metadata or stays(cast("Pod", pod)):
+        return None
+    if (pod.get("status") or {}).get("phase") in phases.TERMINAL:
+        return _Kind.FINISHED
     controlled = any(one.get("controller") for one in metadata.get("ownerReferences") or ())
-    return not (controlled or ended or "deletionTimestamp" in metadata or stays(cast("Pod", pod)))
+    return _Kind.CONTROLLED if controlled else _Kind.BARE
 
 
 def certificate_end(secret: JSON | None) -> str | None:

@@ -278,7 +278,7 @@ async def test_pods_of_the_node_are_evicted() -> None:
     pair = await connected()
     pair.home.put("pods", "shop", POD)
     await pair.disconnect()
-    assert "[2/8] drain: 1 pod evicted" in pair.lines
+    assert "[2/8] drain: 1 pod evicted (1 with a controller)" in pair.lines
 
 
 CLAIM = {"metadata": {"name": "data", "labels": {"farlet.io/virtual-node-id": ID}}}

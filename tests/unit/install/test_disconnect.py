@@ -200,8 +200,33 @@ async def test_pods_without_a_controller_are_named_before_they_are_deleted() -> 
     pair.home.put("pods", "shop", BARE)
     await pair.disconnect(force=True)
     named = "      deletes 1 pod without a controller: shop/hello; they do not come back"
-    assert pair.lines.index(named) < pair.lines.index("[2/8] drain: 1 pod evicted")
+    drained = "[2/8] drain: 1 pod evicted (1 without a controller)"
+    assert pair.lines.index(named) < pair.lines.index(drained)
     assert pair.home.find("pods", "shop", "hello") is None
+
+
+async def test_the_drain_says_of_each_kind_how_many_pods_were_evicted() -> None:
+    pair = await connected()
+    for name, pod in {"a": BARE, "b": BARE, "c": FINISHED, "d": POD, "e": STATIC}.items():
+        pair.home.put("pods", "shop", {**pod, "metadata": {**pod["metadata"], "name": name}})
+    await pair.disconnect(force=True)
+    kinds = "1 with a controller, 2 without a controller, 1 finished"
+    assert f"[2/8] drain: 4 pods evicted ({kinds})" in pair.lines
+
+
+async def test_a_pod_without_a_controller_that_comes_after_the_checks_is_not_deleted() -> None:
+    pair = await connected()
+
+    def schedule() -> None:
+        """The scheduler has not seen the cordon yet."""
+        if pair.home.objects["nodes", "", "far"].get("spec", {}).get("unschedulable"):
+            pair.home.put("pods", "shop", BARE)
+
+    pair.home.settle = schedule
+    with pytest.raises(errors.StartError, match="drain: .* 1 pod without a controller: shop/hello"):
+        await pair.disconnect()
+    assert pair.home.find("pods", "shop", "hello")
+    assert pair.home.find("virtualnodes", "farlet", "far")
 
 
 @pytest.mark.parametrize(
