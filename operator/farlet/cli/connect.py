@@ -88,7 +88,7 @@ def cluster_options(command: click.Command) -> click.Command:
     "--image",
     metavar="IMAGE",
     default="",
-    help="Image of farlet that both clusters can pull. [default: that of the installed manager]",
+    help="Image of farlet that both clusters can pull. [default: the installed one]",
 )
 @click.option(
     "--namespace",

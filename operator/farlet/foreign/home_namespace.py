@@ -37,14 +37,22 @@ async def verify(cluster: ApiClient, foreign: str, *, home: str, home_id: str) -
 
     Raises `Refused` if it belongs to another one, and what `ApiClient.get` raises.
     """
-    try:
-        found = await cluster.get(
-            resources.CONFIG_MAPS, HOME_NAMESPACE_CONFIG_MAP, namespace=foreign
-        )
-    except errors.NotFound:
-        return False
-    _require(found, {HOME_ID: home_id, HOME_NAMESPACE: home}, foreign)
-    return True
+    found = await _find(cluster, foreign)
+    if found is not None:
+        _require(found, {HOME_ID: home_id, HOME_NAMESPACE: home}, foreign)
+    return found is not None
+
+
+async def other_holder(cluster: ApiClient, foreign: str, *, home: str, home_id: str) -> str | None:
+    """Who else the foreign namespace belongs to; `None`: it belongs to `home`, or to none.
+
+    Raises what `ApiClient.get` raises.
+    """
+    found = await _find(cluster, foreign)
+    holder = {} if found is None else found.get("data") or {}
+    if found is None or holder == {HOME_ID: home_id, HOME_NAMESPACE: home}:
+        return None
+    return _shown(holder)
 
 
 def _require(found: ConfigMap, data: dict[str, str], foreign: str) -> None:
@@ -71,13 +79,19 @@ def _shown(holder: dict[str, str]) -> str:
     return f"the home namespace {namespace} of the home cluster with the id {home_id}"
 
 
-async def _find_or_create(cluster: ApiClient, foreign: str, data: dict[str, str]) -> ConfigMap:
+async def _find(cluster: ApiClient, foreign: str) -> ConfigMap | None:
     try:
         return await cluster.get(
             resources.CONFIG_MAPS, HOME_NAMESPACE_CONFIG_MAP, namespace=foreign
         )
     except errors.NotFound:
-        pass
+        return None
+
+
+async def _find_or_create(cluster: ApiClient, foreign: str, data: dict[str, str]) -> ConfigMap:
+    found = await _find(cluster, foreign)
+    if found is not None:
+        return found
     body = {
         "apiVersion": "v1",
         "kind": "ConfigMap",

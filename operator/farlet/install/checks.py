@@ -16,6 +16,7 @@ from farlet.client.resources import Resource
 from farlet.constants import (
     FOREIGN_CLUSTER,
     HOME_CLUSTER,
+    HOME_NAMESPACE_CONFIG_MAP,
     JSON,
     VIRTUAL_NODE_LABEL,
     VIRTUAL_NODE_LABEL_VALUE,
@@ -28,6 +29,12 @@ from farlet.install.connection import HOME_SYSTEM, Connection
 
 TESTED_MINORS = range(34, 38)
 """Minor versions of Kubernetes 1 in `docs/versions.md`."""
+SECOND_HOME = (
+    "Each home cluster needs names of its own in the foreign cluster: set another --home-name, and "
+    "another --foreign-system-namespace if both have a virtual node of the same name. See "
+    "docs/how-to/second-home.md"
+)
+"""What to do where two home clusters would use the same foreign namespaces."""
 
 
 class Right(NamedTuple):
@@ -204,6 +211,13 @@ async def namespaces(
 ) -> None:
     """Raises `StartError` for a home namespace that does not exist, and for a foreign one that
     another home cluster or home namespace uses."""
+    found = await requests.find(foreign, kinds.NAMESPACES, connection.system)
+    owner = _annotations(found).get(HOME_CLUSTER)
+    if owner is not None and owner != home_id:
+        raise errors.StartError(
+            f"the foreign namespace {connection.system} belongs to a virtual node of another home "
+            f"cluster (its id: {owner}). {SECOND_HOME}"
+        )
     for namespace in connection.namespaces:
         if await requests.find(home, kinds.NAMESPACES, namespace) is None:
             raise errors.StartError(
@@ -216,18 +230,13 @@ async def namespaces(
                 f"the home namespace {namespace} cannot be offloaded: the name of its foreign "
                 f"namespace would be that of another one. Choose another --home-name"
             )
-        try:
-            await home_namespace.verify(foreign, name, home=namespace, home_id=home_id)
-        except errors.Refused as err:
-            raise errors.StartError(err.message) from err
-    found = await requests.find(foreign, kinds.NAMESPACES, connection.system)
-    owner = _annotations(found).get(HOME_CLUSTER)
-    if owner is not None and owner != home_id:
-        raise errors.StartError(
-            f"the foreign namespace {connection.system} belongs to a virtual node of another home "
-            f"cluster (its id: {owner}). Choose another --node or --foreign-system-namespace, and "
-            "another --home-name"
-        )
+        holder = await home_namespace.other_holder(foreign, name, home=namespace, home_id=home_id)
+        if holder is not None:
+            raise errors.StartError(
+                f"the foreign namespace {name} belongs to {holder}. {SECOND_HOME}. If its holder "
+                "no longer uses it, run in the foreign cluster: kubectl delete configmap "
+                f"{HOME_NAMESPACE_CONFIG_MAP} -n {name}"
+            )
     await _unshared(foreign, connection, home_id)
 
 

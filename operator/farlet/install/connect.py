@@ -91,7 +91,7 @@ class Connect:
     async def _check(self) -> str:
         connection = self._connection
         if not connection.image:
-            image = await installed_manager.image(self._home)
+            image = await self._installed_image()
             connection = self._connection = dataclasses.replace(connection, image=image)
         versions = [
             checks.shown_version(await one.server_version()) for one in (self._home, self._foreign)
@@ -106,6 +106,17 @@ class Connect:
         self._home_id = await checks.home_id(self._home)
         await checks.namespaces(self._home, self._foreign, connection, self._home_id)
         return f"home {versions[0]}, foreign {versions[1]} at {self._server.url}"
+
+    async def _installed_image(self) -> str:
+        """That of the manager. One of others has perhaps an image of another registry than the
+        gateway, which then keeps its own. Raises `UsageError` if there is none."""
+        if await installed_manager.image_of_nodes(self._home) is None:
+            found = await requests.find(
+                self._foreign, kinds.DEPLOYMENTS, gateway.NAME, namespace=self._connection.system
+            )
+            if found is not None:
+                return rollout.image_of(found)
+        return await installed_manager.image(self._home)
 
     async def _namespaces(self) -> str:
         system, *offloaded = foreign.namespaces(self._connection)

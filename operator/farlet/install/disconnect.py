@@ -153,7 +153,9 @@ class Disconnect:
         pods = () if self._home_removal is None else await self._home_removal.bare_pods()
         if pods:
             shown = f"{requests.counted(len(pods), 'pod')} without a controller"
-            self._report(f"      deletes {shown}: {', '.join(map(str, pods))}; they do not come back")
+            self._report(
+                f"      deletes {shown}: {', '.join(map(str, pods))}; they do not come back"
+            )
 
     async def _refuse_unknown_name(self) -> None:
         """Raises `StartError` if nothing is left of a node of this name, and others exist."""

@@ -331,8 +331,12 @@ def controllers(home: MemoryCluster) -> Callable[[], None]:
             if manager is None:
                 continue
             (container,) = manager["spec"]["template"]["spec"]["containers"]
-            if home.find("deployments", "farlet", f"farlet-{name}") is None:
-                home.put("deployments", "farlet", deployment(container["image"], name))
+            wanted = deployment(container["image"], name)
+            running = home.find("deployments", "farlet", f"farlet-{name}")
+            if running is None:
+                home.put("deployments", "farlet", wanted)
+            else:
+                running["spec"] = wanted["spec"]
             request = home.find("certificatesigningrequests", "", f"csr-{name}")
             if request is None:
                 home.put("certificatesigningrequests", "", signing_request(name))

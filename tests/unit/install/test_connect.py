@@ -413,8 +413,7 @@ async def test_permissions_that_others_share_stay() -> None:
     assert pair.foreign.find("pods", "shop-home", "web") is None
 
 
-async def test_a_manager_of_others_is_used_and_stays() -> None:
-    pair = Pair()
+def _manager_of_others(pair: Pair) -> None:
     containers = [{"image": "theirs:2"}]
     spec = {"template": {"spec": {"containers": containers}}}
     pair.home.put("namespaces", "", {"metadata": {"name": "farlet"}})
@@ -422,10 +421,49 @@ async def test_a_manager_of_others_is_used_and_stays() -> None:
     pair.home.put("deployments", "farlet", manager)
     definition = {"metadata": {"name": "virtualnodes.farlet.io"}}
     pair.home.put("customresourcedefinitions", "", definition)
+
+
+def _image_of_gateway(pair: Pair) -> object:
+    gateway = pair.foreign.objects["deployments", "farlet-far", "farlet-gateway"]
+    return gateway["spec"]["template"]["spec"]["containers"][0]["image"]
+
+
+@pytest.mark.parametrize("of_others", [False, True], ids=["manager of connect", "of others"])
+async def test_connect_again_without_an_image_keeps_each_image(*, of_others: bool) -> None:
+    pair = Pair()
+    if of_others:
+        _manager_of_others(pair)
+    await pair.connect()
+    before = copy.deepcopy((pair.home.objects, pair.foreign.objects))
+    await pair.connect(dataclasses.replace(FAR, image=""))
+    assert (pair.home.objects, pair.foreign.objects) == before
+    assert _image_of_gateway(pair) == "farlet:1"
+
+
+def _kill_once_upgraded(pair: Pair) -> None:
+    """The manager runs the new version, and the gateway does not yet."""
+    controllers(pair.home)()
+    if "farlet:2" in str(pair.home.objects["deployments", "farlet", "farlet-manager"]["spec"]):
+        pair.process.lives = 0
+
+
+async def test_an_interrupted_upgrade_continues_without_the_image() -> None:
+    pair = await connected()
+    pair.home.settle = lambda: _kill_once_upgraded(pair)
+    with pytest.raises(Killed):
+        await pair.connect(dataclasses.replace(FAR, image="farlet:2"))
+    assert _image_of_gateway(pair) == "farlet:1"
+    pair.process.lives, pair.home.settle = None, controllers(pair.home)
+    await pair.connect(dataclasses.replace(FAR, image=""))
+    assert _image_of_gateway(pair) == "farlet:2"
+
+
+async def test_a_manager_of_others_is_used_and_stays() -> None:
+    pair = Pair()
+    _manager_of_others(pair)
     before = pair.home.content()
     await pair.connect(Connection("far", "", ("shop",)))
-    gateway = pair.foreign.objects["deployments", "farlet-far", "farlet-gateway"]
-    assert gateway["spec"]["template"]["spec"]["containers"][0]["image"] == "theirs:2"
+    assert _image_of_gateway(pair) == "theirs:2"
     (left,) = await pair.disconnect()
     assert "farlet connect did not install it" in left
     pair.home.objects["customresourcedefinitions", "", "virtualnodes.farlet.io"].pop("status")
@@ -613,8 +651,17 @@ def _no_rights(pair: Pair) -> None:
             id="a node by hand",
         ),
         pytest.param(_no_namespace, "kubectl create namespace shop", id="no home namespace"),
-        pytest.param(_in_use, "shop-home belongs to", id="foreign namespace in use"),
-        pytest.param(_another_home, "of another home cluster", id="another home cluster"),
+        pytest.param(
+            _in_use,
+            "shop-home belongs to .*set another --home-name.*kubectl delete configmap",
+            id="foreign namespace in use",
+        ),
+        pytest.param(
+            _another_home,
+            "of another home cluster.*set another --home-name, and another "
+            "--foreign-system-namespace if .*docs/how-to/second-home.md",
+            id="another home cluster",
+        ),
         pytest.param(
             _another_foreign, "belongs to another foreign cluster", id="another foreign cluster"
         ),
