@@ -8,9 +8,10 @@ import shlex
 import signal
 import sys
 import threading
+from pathlib import Path
 from types import FrameType
 
-from clusters import cluster, errors, images, instance, kwok, pair, preparation
+from clusters import cluster, errors, farletimage, images, instance, kwok, pair, preparation
 from clusters import farlet as farlets
 from clusters import progress as progresses
 from clusters.cluster import Spec, Usual
@@ -19,11 +20,35 @@ _UP = """
 Both clusters are up. Pods are created in home; those for the virtual node run in foreign.
 
     export KUBECONFIG={home}:{foreign}
-    export PATH={folder_of_kubectl}:$PATH
+    export PATH={programs}:$PATH
     kubectl --context home get nodes
     kubectl --context foreign get nodes
+{ways}
+{nodes}
 
-The namespaces that farlet uses in foreign, and a farlet for the virtual node far:
+Logs: {logs}    Ctrl-C stops everything.
+"""
+_CONNECT = """
+farlet in the clusters, as README.md installs it; their nodes have the image:
+
+    kubectl --context home create namespace shop
+    farlet connect --home-context home --foreign-context foreign --node far \\
+      --image {farlet_image} --foreign-server {foreign_server} --namespace shop
+    kubectl --context home -n shop run hello --image={image} --image-pull-policy=Never \\
+      --overrides='{{"spec":{{
+        "nodeSelector": {{"kubernetes.io/hostname": "far"}},
+        "tolerations": [{{"key": "farlet.io/virtual-node", "operator": "Exists"}}]}}}}' \\
+      -- sleep infinity
+    kubectl --context home -n shop wait pod hello --for=condition=Ready --timeout=2m
+    kubectl --context home -n shop get pod hello -o wide
+    kubectl --context home -n shop exec hello -- kubectl auth whoami
+    farlet status --context home
+    farlet explain shop/hello --context home --foreign-context foreign
+    farlet check --context home --foreign-context foreign --node far -n shop
+    farlet disconnect --home-context home --foreign-context foreign --node far --force
+"""
+_RUN = """
+farlet as a process of this machine, for the virtual node {node} (docs/how-to/local.md):
 
     kubectl --context foreign create namespace farlet
     kubectl --context foreign create namespace default-home
@@ -33,16 +58,14 @@ A pod for that node, from another terminal:
 
     kubectl --context home run hello --image={image} --image-pull-policy=Never \\
       --restart=Never --overrides='{{"spec":{{
-        "nodeSelector": {{"type": "virtual-kubelet"}},
+        "nodeSelector": {{"kubernetes.io/hostname": "{node}"}},
         "tolerations": [{{"key": "farlet.io/virtual-node", "operator": "Exists"}}]}}}}' \\
       -- kubectl auth whoami
     kubectl --context foreign get pods --namespace default-home
     kubectl --context home logs hello
-
-{nodes}
-
-Logs: {logs}    Ctrl-C stops everything.
 """
+_PROCESS = "local"
+"""The virtual node of the process: `farlet connect` is shown with another one."""
 _REAL = """\
 Each cluster has one node with real containers, and two fake ones that only simulate pods: a pod
 gets there with a toleration of the taint {taint}. Images: {image}."""
@@ -116,7 +139,7 @@ def up(progress: progresses.Progress, *, real_nodes: bool) -> None:
     with pair.start(home=home, foreign=foreign, progress=progress) as both:
         farlet = farlets.create(
             both,
-            node="far",
+            node=_PROCESS,
             home_login=both.home.kubeconfig,
             foreign_login=both.foreign.kubeconfig,
             settings={
@@ -127,14 +150,20 @@ def up(progress: progresses.Progress, *, real_nodes: bool) -> None:
         )
         if farlet.forwarder is not None:
             farlet.forwarder.start()
+        ways = _RUN.format(
+            node=_PROCESS,
+            farlet=shlex.join(farlet.process.command).replace(" --", " \\\n      --"),
+            image=images.CLIENTS,
+        )
+        if real_nodes and pair.given() is None:
+            ways = _connect(both, progress=progress) + ways
         nodes = _REAL.format(taint=kwok.TAINT, image=images.CLIENTS) if real_nodes else _PLAIN
         print(
             _UP.format(
                 home=both.home.kubeconfig,
                 foreign=both.foreign.kubeconfig,
-                folder_of_kubectl=both.home.kubectl_program.parent,
-                image=images.CLIENTS,
-                farlet=shlex.join(farlet.process.command).replace(" --", " \\\n      --"),
+                programs=f"{both.home.kubectl_program.parent}:{Path(sys.executable).parent}",
+                ways=ways,
                 nodes=nodes,
                 logs=both.instance.folder / "*" / "logs",
             ),
@@ -145,6 +174,19 @@ def up(progress: progresses.Progress, *, real_nodes: bool) -> None:
         except KeyboardInterrupt:  # raised by the signal handler
             progress.line("stopping both clusters")
     progress.line("stopped; nothing is left")
+
+
+def _connect(both: pair.Clusters, *, progress: progresses.Progress) -> str:
+    """The commands of README.md; what they need is in the clusters then."""
+    for one in (both.home, both.foreign):
+        with progress.step(f"giving cluster {one.name} the image of farlet"):
+            farletimage.load(both.instance, one, progress=progress)
+    host, port = both.foreign_api_in_home
+    return _CONNECT.format(
+        farlet_image=farletimage.NAME,
+        foreign_server=f"https://{host}:{port}",
+        image=images.CLIENTS,
+    )
 
 
 if __name__ == "__main__":

@@ -15,10 +15,11 @@ import pytest
 
 from clusters import images
 
-pytestmark = [pytest.mark.clusters, pytest.mark.takes(50)]
+pytestmark = [pytest.mark.clusters, pytest.mark.takes(120)]
 
 ROOT = Path(__file__).parents[2]
 SOON = 120
+MINUTES = 300  # of `farlet connect`, by default
 
 
 class Shell:
@@ -36,7 +37,7 @@ class Shell:
             ["bash", "-euc", f"{self._exports}\n{command}"],
             capture_output=True,
             text=True,
-            timeout=SOON,
+            timeout=MINUTES,
             check=False,
         )
         assert answer.returncode == 0, f"{command}: {answer.stderr}"
@@ -105,18 +106,40 @@ def test_a_pod_without_a_node_selector_gets_the_real_node_or_stays_pending(
     shell.run(f"{kubectl} delete pod usual large --now")
 
 
-def test_the_printed_commands_run_a_pod_of_the_virtual_node(shell: Shell, tmp_path: Path) -> None:
-    (number,) = (number for number, command in enumerate(shell.commands) if "farlet run" in command)
-    for command in shell.commands[:number]:
+def test_the_commands_of_the_readme_work_as_printed(shell: Shell) -> None:
+    """They end without farlet in either cluster."""
+    *_, whoami, _, explained, checked, removed = shown = [
+        shell.run(command) for command in _between(shell, "namespace shop", "namespace farlet")
+    ]
+    assert len(shown) == 10
+    assert "system:serviceaccount:shop:default" in whoami
+    assert "shop/hello" in explained
+    assert "home API for foreign pods" in checked
+    assert "manager: deleted" in removed
+
+
+def test_the_printed_commands_run_a_pod_of_a_process_of_this_machine(
+    shell: Shell, tmp_path: Path
+) -> None:
+    *namespaces, farlet = _between(shell, "create namespace farlet", " run hello")
+    for command in namespaces:
         shell.run(command)
-    with shell.running(shell.commands[number], tmp_path / "farlet.log"):
+    with shell.running(farlet, tmp_path / "farlet.log"):
         wait = f"kubectl --context home wait --timeout={SOON}s"
-        shell.run(f"{wait} node/far --for=create")
-        shell.run(f"{wait} node/far --for=condition=Ready")
-        ask, *others = shell.commands[number + 1 :]
+        shell.run(f"{wait} node/local --for=create")
+        shell.run(f"{wait} node/local --for=condition=Ready")
+        ask, *others = _between(shell, " home run hello", None)
         shell.run(ask)
         shell.run(f"{wait} pod/hello --for=jsonpath='{{.status.phase}}'=Succeeded")
         printed = [shell.run(command) for command in others]
         shell.run("kubectl --context home delete pod hello --now")
     assert "hello" in printed[0]
     assert "system:serviceaccount:default:default" in printed[1]
+
+
+def _between(shell: Shell, first: str, last: str | None) -> list[str]:
+    """The commands from the one with the text `first` to the one before `last`."""
+    commands = shell.commands
+    start = next(number for number, one in enumerate(commands) if first in one)
+    ends = (n for n, one in enumerate(commands) if n > start and last and last in one)
+    return commands[start : next(ends, len(commands))]

@@ -223,7 +223,9 @@ async def test_a_pod_without_a_controller_that_comes_after_the_checks_is_not_del
             pair.home.put("pods", "shop", BARE)
 
     pair.home.settle = schedule
-    with pytest.raises(errors.StartError, match=r"drain: .* 1 pod without a controller: shop/hello"):
+    with pytest.raises(
+        errors.StartError, match=r"drain: .* 1 pod without a controller: shop/hello"
+    ):
         await pair.disconnect()
     assert pair.home.find("pods", "shop", "hello")
     assert pair.home.find("virtualnodes", "farlet", "far")
