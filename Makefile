@@ -106,7 +106,7 @@ conformance: prepare ## Kubernetes' own NodeConformance tests through the virtua
 permissions: prepare ## Each rule of the shipped Roles removed: the test that it names must fail (ARGS="--only pods")
 	@$(IN) $(BIN)/python -m permissions $(ARGS)
 
-clusters: prepare ## Start both clusters and leave them up until Ctrl-C
+clusters: prepare ## Start both clusters, with the image of farlet, until Ctrl-C; prints commands to try
 	@$(IN) $(BIN)/python -m clusters up
 
 prepare: $(STAMP) ## Only build, once: KIT=demo, plain (no real nodes), all or skew

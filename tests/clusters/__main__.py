@@ -42,9 +42,9 @@ farlet in the clusters, as README.md installs it; their nodes have the image:
     kubectl --context home -n shop wait pod hello --for=condition=Ready --timeout=2m
     kubectl --context home -n shop get pod hello -o wide
     kubectl --context home -n shop exec hello -- kubectl auth whoami
-    farlet status --context home
-    farlet explain shop/hello --context home --foreign-context foreign
-    farlet check --context home --foreign-context foreign --node far -n shop
+    farlet status --home-context home
+    farlet explain shop/hello --home-context home --foreign-context foreign
+    farlet check --home-context home --foreign-context foreign --node far -n shop
     farlet disconnect --home-context home --foreign-context foreign --node far --force
 """
 _RUN = """

@@ -22,21 +22,41 @@ PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("manifests/*.md"), *(ROOT / "docs
 BLOCK = re.compile(r"^```yaml\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 BLOCKS = re.compile(r"^```(?:sh|console)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 COMMAND = re.compile(r"^(?:\$ )?(?:kubectl .* -- |\S+=\S+ )?farlet ([^|\n]+)", re.MULTILINE)
+INLINE = re.compile(r"`(?:kubectl [^`]* -- )?farlet ([a-z-]+ [^`]*-[^`]*)`")
+FILE = re.compile(r"-[fk] ((?:manifests|crds|charts)\b[\w./-]*)")
+COPIES = {"manifests/home/nodes/near"}  # the page creates them
+CREDENTIAL = re.compile(r"(?:>|-out|-keyout|--kubeconfig) ([\w-]+\.(?:kubeconfig|key|csr|crt))\b")
+REMOVED = re.compile(r"^rm (?:-r )?([^#\n]+)", re.MULTILINE)
 PODS = {"Pod", "Deployment", "StatefulSet", "Job", "CronJob"}
 
 
 def _commands() -> list[Any]:
-    """The words of each `farlet ...` command of the pages, without shell syntax."""
-    found = []
-    for page in PAGES:
-        for block in BLOCKS.findall(page.read_text(encoding="utf-8")):
-            for line in COMMAND.findall(block.replace("\\\n", " ")):
-                words = shlex.split(line, comments=True)
-                if "..." not in words:
-                    end = words.index(">") if ">" in words else len(words)
-                    name = page.relative_to(ROOT)
-                    found.append(pytest.param(words[:end], id=f"{name} {' '.join(words[:end])}"))
-    return found
+    """The words of each `farlet ...` command in blocks of the pages, without shell syntax."""
+    return [
+        one
+        for page in PAGES
+        for block in BLOCKS.findall(page.read_text(encoding="utf-8"))
+        for line in COMMAND.findall(block.replace("\\\n", " "))
+        for one in _words(page, line)
+    ]
+
+
+def _inline_commands() -> list[Any]:
+    """The same in sentences, where a command can be shortened."""
+    return [
+        one
+        for page in PAGES
+        for line in INLINE.findall(page.read_text(encoding="utf-8"))
+        for one in _words(page, " ".join(line.split()))
+    ]
+
+
+def _words(page: Path, line: str) -> Iterator[Any]:
+    words = shlex.split(line, comments=True)
+    if not any("..." in word for word in words):
+        end = words.index(">") if ">" in words else len(words)
+        name = page.relative_to(ROOT)
+        yield pytest.param(words[:end], id=f"{name} {' '.join(words[:end])}")
 
 
 def _examples(*kinds: str) -> list[Any]:
@@ -102,6 +122,38 @@ def test_farlet_accepts_the_commands_of_a_page(words: list[str]) -> None:
     name, *arguments = words
     if name == "--version":
         return
+    command = _command(name)
+    command.make_context(name, arguments, parent=click.Context(main.cli))
+
+
+@pytest.mark.parametrize("words", _inline_commands())
+def test_farlet_has_the_flags_of_a_command_in_a_sentence(words: list[str]) -> None:
+    name, *arguments = words
+    command = _command(name)
+    command.make_parser(click.Context(command)).parse_args(arguments)
+
+
+@pytest.mark.parametrize("words", [*_commands(), *_inline_commands()])
+def test_pages_name_the_contexts_of_both_clusters_in_the_same_way(words: list[str]) -> None:
+    """`--home-context` beside `--foreign-context`; `--context` is a flag of kubectl."""
+    assert "--context" not in words
+
+
+def _command(name: str) -> click.Command:
     command = main.cli.get_command(click.Context(main.cli), name)
     assert command is not None
-    command.make_context(name, arguments, parent=click.Context(main.cli))
+    return command
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_manifests_that_a_page_applies_exist(page: Path) -> None:
+    found = FILE.findall(page.read_text(encoding="utf-8"))
+    assert [one for one in found if not (ROOT / one).exists() and one not in COPIES] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_a_page_removes_each_file_with_a_credential_by_its_name(page: Path) -> None:
+    blocks = "".join(BLOCKS.findall(page.read_text(encoding="utf-8")))
+    removed = {word for line in REMOVED.findall(blocks) for word in line.split()}
+    assert [one for one in removed if "*" in one] == []
+    assert set(CREDENTIAL.findall(blocks)) - removed == set()
