@@ -18,6 +18,7 @@ from clusters import cordons, farletimage, gateway, kwok, pair, rest
 from clusters import progress as progresses
 from clusters import workspace as workspaces
 from clusters.farlet import ROOT
+from clusters.identity import Identity
 from farlet import __version__
 from faults import random_pods, released
 from faults.environment import Environment
@@ -32,6 +33,7 @@ SERVER = "server"
 PAGE = ROOT / "docs" / "how-to" / "upgrade.md"
 SECTION = "## From an installation by hand to a VirtualNode, and back\n"
 NODES = "farlet.io/v1alpha1/virtualnodes"
+ACCOUNT = "- ../../service-account"
 KEPT = ("uid", "labels", "annotations")
 ADOPTED = (
     "serviceaccounts",
@@ -52,14 +54,18 @@ class Page:
 class Site:
     """The checkouts of both versions, whose files an administrator has edited."""
 
-    def __init__(self, clusters: pair.Clusters, folder: Path) -> None:
+    def __init__(self, clusters: pair.Clusters, folder: Path, identity: Identity) -> None:
         self._clusters = clusters
+        self._identity = identity
         self.released = released.checkout(folder / "released")
         self.present = folder / "present"
         for name in ("manifests", "crds"):
             shutil.copytree(ROOT / name, self.present / name)
         node = self.released / "manifests" / "home" / "nodes" / "far"
         _edit(node / "kustomization.yaml", {"#- ../../gateway": "- ../../gateway"})
+        if identity is Identity.ACCOUNT:
+            chosen = {"\n- ../../node-identity": "", "#- ../../service-account": ACCOUNT}
+            _edit(node / "kustomization.yaml", chosen)
         _use_image(node / "kustomization.yaml", released.IMAGE, version=released.VERSION)
         _append(node / "settings.env", "FARLET_ALLOW_POD_FEATURE=host-path\n")
         _use_image(
@@ -92,12 +98,19 @@ class Site:
             f"""
             create="kubectl --context home -n farlet create secret generic"
             $create farlet-far-foreign --from-file kubeconfig=foreign.kubeconfig
-            $create farlet-far-home --from-file kubeconfig=home.kubeconfig
+            {self._identify(space)}
             $create farlet-far-gateway --from-file={link.keys}/home
             kubectl --context home apply -k manifests/home/nodes/far
             kubectl --context home -n farlet rollout status deploy/farlet-far
             """,
         )
+
+    def _identify(self, space: workspaces.Workspace) -> str:
+        """What gives farlet its identity in the home cluster, beside a component."""
+        if self._identity is Identity.NODE:
+            return "$create farlet-far-home --from-file kubeconfig=home.kubeconfig"
+        bind = f"kubectl --context home -n {space.home} create rolebinding farlet-far"
+        return f"{bind} --clusterrole farlet-far-pods --serviceaccount farlet:farlet-far"
 
     async def remove(self) -> None:
         """Delete everything of both versions in the home cluster."""
@@ -134,11 +147,15 @@ def node() -> str:
     return "far"
 
 
+@pytest.mark.parametrize("identity", Identity, ids=lambda one: one.value)
 async def test_a_node_becomes_a_virtual_node_and_back_without_losing_or_repeating_a_pod(
-    env: Environment, tmp_path: Path
+    env: Environment, tmp_path: Path, identity: Identity
 ) -> None:
-    page, site = Page(), Site(env.clusters, tmp_path)
-    (site.present / "far.yaml").write_text(f"{page.node}  allowPodFeatures: [host-path]\n")
+    page, site = Page(), Site(env.clusters, tmp_path, identity)
+    virtual_node = f"{page.node}  allowPodFeatures: [host-path]\n"
+    if identity is Identity.ACCOUNT:
+        virtual_node += "  identity: ServiceAccount\n"
+    (site.present / "far.yaml").write_text(virtual_node)
     async with _prepared(env, site, folder=tmp_path / "image") as link:
         await site.install(env.workspace, link)
         await link.use(released.IMAGE)
