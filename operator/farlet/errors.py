@@ -149,12 +149,25 @@ class UnknownPath(Unreachable):
 
 
 def credentials_rejected(cluster: str, message: str) -> str:
-    """What is wrong, and what to do, where an API server answered 401 with this message."""
+    """What is wrong, and what to do, where an API server answered 401 with this message.
+
+    The message of an API server is cut, and what to do is not.
+    """
+    answer = redaction.cut(message, redaction.VALUE_CHARS)
     return (
-        f"the {cluster} API server does not accept farlet's credentials (401 {message}): they have "
+        f"the {cluster} API server does not accept farlet's credentials (401 {answer}): they have "
         "expired or were revoked. Run farlet connect again, or put a kubeconfig with new ones into "
-        f"the Secret farlet-NODE-{cluster} (docs/how-to/renew-credentials.md)"
+        f"the Secret {UNNAMED_SECRET}-{cluster} (docs/how-to/renew-credentials.md)"
     )
+
+
+UNNAMED_SECRET = "farlet-NODE"  # noqa: S105
+"""With the name of a cluster: a Secret whose name farlet does not know, since it has only a file."""
+
+
+def with_secret(text: str, cluster: str, secret: str) -> str:
+    """A text with the name of the Secret that contains the credentials for a cluster."""
+    return text.replace(f"{UNNAMED_SECRET}-{cluster}", secret)
 
 
 def innermost(group: BaseExceptionGroup[FarletError]) -> FarletError:

@@ -11,7 +11,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Literal
 
-from farlet import redaction
+from farlet import errors, redaction
 from farlet.constants import JSON, Reason
 from farlet.forge.timestamps import rfc3339
 from farlet.manager import rollout
@@ -141,6 +141,11 @@ def pod_report(pod: JSON, state: State | None, problem: str | None, *, node: str
     return PodReport(name, state)
 
 
+def is_unauthorized(pod: PodReport) -> bool:
+    """Whether the foreign API server does not accept the credentials that the pod has read."""
+    return pod.state is not None and pod.state.foreign.reason == Reason.FOREIGN_UNAUTHORIZED
+
+
 def _leader(pods: Iterable[PodReport]) -> PodReport | None:
     """The pod that leads. Of two during a handover, the one with fewer problems serves."""
     leaders = [one for one in pods if one.state is not None and one.state.leader]
@@ -242,5 +247,11 @@ def _written(
             if old is not None and same
             else rfc3339(now.timestamp()),
             "reason": one.reason,
-            "message": redaction.redact(one.message)[:MAX_MESSAGE],
+            "message": _named(redaction.redact(one.message), node)[:MAX_MESSAGE],
         }
+
+
+def _named(text: str, node: VirtualNode) -> str:
+    """A text of a farlet pod, which does not know the names of its Secrets."""
+    foreign = errors.with_secret(text, "foreign", node.foreign_secret)
+    return errors.with_secret(foreign, "home", node.home_secret)

@@ -72,6 +72,7 @@ class _Check:
 
     node: VirtualNode
     mounted: frozenset[str]
+    rejected: frozenset[str]
     changes: int
     """How many changes of its Secrets and CSRs had been reported when it began."""
     at: datetime
@@ -128,15 +129,19 @@ class Credentials:
         self._changes[key] += 1
 
     async def reconcile(
-        self, node: VirtualNode, mounted: frozenset[str] = frozenset()
+        self,
+        node: VirtualNode,
+        mounted: frozenset[str] = frozenset(),
+        rejected: frozenset[str] = frozenset(),
     ) -> Condition:
         """Check the credentials of a node, and renew what is due: the condition CredentialsValid.
 
-        `mounted` are the foreign Secrets that its pods mount, beside that of its spec.
+        `mounted` are the foreign Secrets that its pods mount, beside that of its spec; `rejected`
+        are those that the foreign API server does not accept, as its pods report.
         Raises `FarletError` if the home API server does not answer or does not allow it. May be
         called at any time; it sends requests once a minute, and after `changed`.
         """
-        check = _Check(node, mounted, self._changes[node.key], self._now())
+        check = _Check(node, mounted, rejected, self._changes[node.key], self._now())
         last = self._last.get(node.key)
         if last is not None and last[0].suffices_for(check):
             return last[1]
@@ -160,7 +165,10 @@ class Credentials:
         """
         node = wanted.node
         secrets = (node.foreign_secret, *sorted(wanted.mounted - {node.foreign_secret}))
-        checks = [functools.partial(self._foreign, node, name) for name in secrets]
+        checks = [
+            functools.partial(self._foreign, node, name, rejected=name in wanted.rejected)
+            for name in secrets
+        ]
         if node.spec.identity is Identity.NODE:
             checks.append(functools.partial(self._client, node))
         found: list[Finding] = []
@@ -286,7 +294,7 @@ class Credentials:
 
     # --- foreign cluster --------------------------------------------------------------------------
 
-    async def _foreign(self, node: VirtualNode, name: str) -> Finding:
+    async def _foreign(self, node: VirtualNode, name: str, *, rejected: bool) -> Finding:
         where = f"Secret {node.namespace}/{name}"
         secret = await self._secret(node, name)
         content = _data(secret).get(kubeconfigs.KEY)
@@ -303,13 +311,13 @@ class Credentials:
         except kubeconfigs.Unusable as err:
             message = f"the kubeconfig in {where} cannot be used: {err}"
             return Finding("False", Reason.FOREIGN_KUBECONFIG_INVALID, message)
-        verified = await self._user(node, name, "foreign", config)
+        verified = await self._user(node, name, "foreign", config, rejected=rejected)
         if config.token is None:
-            return _foreign_certificate(config, verified, where=where, now=self._now())
+            return _foreign_certificate(config, verified, where=where, secret=name, now=self._now())
         token = foreign_token.read(config.token)
         if verified is not None and verified.user is None:
             return (
-                _rejected(where)
+                _rejected(name)
                 if not _expired(token, self._now())
                 else foreign_token.report(token, where=where, problem=None, now=self._now())
             )
@@ -381,16 +389,28 @@ class Credentials:
     # --- both -------------------------------------------------------------------------------------
 
     async def _user(
-        self, node: VirtualNode, secret: str, cluster: credentials.Name, config: Kubeconfig
+        self,
+        node: VirtualNode,
+        secret: str,
+        cluster: credentials.Name,
+        config: Kubeconfig,
+        *,
+        rejected: bool = False,
     ) -> _Verified | None:
         """What the API server said last about the credentials in a Secret; `None` while it does
-        not answer."""
+        not answer.
+
+        `rejected`: it answered a pod with 401. The pod can have read the Secret before its last
+        change, so the API server is asked anew; if it does not answer, what the pod says counts.
+        """
         reached = self._home_config(config.pair) if cluster == "home" else config
         known = self._verified.get((node.key, secret))
         digest, now = _digest(reached), self._now()
         if known is not None and known.digest != digest:
             known = None
-        if known is not None and known.user is not None and now < known.at + VERIFY_EVERY:
+        if known is not None and rejected:
+            known = _Verified(digest, now, None)
+        elif known is not None and known.user is not None and now < known.at + VERIFY_EVERY:
             return known
         try:
             user = await self._review(cluster, reached)
@@ -461,14 +481,14 @@ async def _binding(client: ApiClient, namespace: str) -> Bound | None:
 
 
 def _foreign_certificate(
-    config: Kubeconfig, verified: _Verified | None, *, where: str, now: datetime
+    config: Kubeconfig, verified: _Verified | None, *, where: str, secret: str, now: datetime
 ) -> Finding:
     """The finding for a client certificate, which the manager cannot renew."""
     if config.pair is None:
         raise AssertionError("a kubeconfig has a token or a certificate")
     leaf = config.pair.leaf
     if verified is not None and verified.user is None and now < leaf.not_valid_after_utc:
-        return _rejected(where)
+        return _rejected(secret)
     found = foreign_token.expiry(
         leaf.not_valid_after_utc,
         what=f"the foreign client certificate in {where}",
@@ -484,13 +504,13 @@ def _expired(token: Token, now: datetime) -> bool:
     return token.expires is not None and now >= token.expires
 
 
-def _rejected(where: str) -> Finding:
+def _rejected(secret: str) -> Finding:
+    """In the words of farlet itself, so that readers recognize one cause."""
+    text = errors.credentials_rejected("foreign", "Unauthorized")
     return Finding(
         "False",
         Reason.FOREIGN_CREDENTIALS_REJECTED,
-        f"the foreign API server does not accept the credentials in {where} (401): they were "
-        "revoked. Run farlet connect again, or put a kubeconfig with new credentials into the "
-        "Secret",
+        errors.with_secret(text, "foreign", secret),
     )
 
 

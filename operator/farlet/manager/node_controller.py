@@ -46,8 +46,9 @@ class Dependencies:
     image: str
     read_state: Callable[[JSON], Awaitable[State]]
     """The state that a pod reports. Raises `ValueError` with why there is none."""
-    check_credentials: Callable[[VirtualNode, frozenset[str]], Awaitable[Condition]]
-    """Gets the foreign Secrets that pods of a spec before still mount, too."""
+    check_credentials: Callable[[VirtualNode, frozenset[str], frozenset[str]], Awaitable[Condition]]
+    """Gets the foreign Secrets that pods of a spec before still mount, and those whose credentials
+    the foreign API server does not accept, as pods report."""
     credentials_changed: Callable[[ObjectKey], None]
     """Gets a VirtualNode of which a Secret or a certificate signing request has changed."""
     forget: Callable[[ObjectKey], None]
@@ -171,10 +172,10 @@ class NodeController:
             return True
         node, refused = parsed
         failures: list[errors.FarletError] = []
-        credentials = await self._credentials(parsed, failures)
+        reports = await self._reports(node)
+        credentials = await self._credentials(parsed, reports, failures)
         if refused is None:
             refused = await self._applied_or_not(node, credentials, failures)
-        reports = await self._reports(node)
         deployment = self._found.get("Deployment")
         observed = Observation(
             refused,
@@ -209,7 +210,9 @@ class NodeController:
         self._pods = None
         self._resync_at = loop.time() + RESYNC_SECONDS
 
-    async def _credentials(self, parsed: _Parsed, failures: list[errors.FarletError]) -> Condition:
+    async def _credentials(
+        self, parsed: _Parsed, reports: Sequence[PodReport], failures: list[errors.FarletError]
+    ) -> Condition:
         kind = conditions.ConditionType.CREDENTIALS_VALID
         node = parsed.node
         try:
@@ -217,8 +220,9 @@ class NodeController:
             serving = node if parsed.refused is None else next(iter(mounts), None)
             if serving is None:
                 return conditions.CREDENTIALS_NOT_CHECKED
-            secrets = {one.foreign_secret for one in mounts} - {serving.foreign_secret}
-            return await self._use.check_credentials(serving, frozenset(secrets))
+            secrets = frozenset(one.foreign_secret for one in mounts) - {serving.foreign_secret}
+            rejected = await self._rejected(node, reports)
+            return await self._use.check_credentials(serving, secrets, rejected)
         except errors.FarletError as err:
             return Condition(kind, conditions.UNKNOWN, "CheckFailed", str(err))
         except Exception as err:
@@ -241,6 +245,15 @@ class NodeController:
         specs = [deployment["spec"]["template"]["spec"], *(pod["spec"] for pod in pods)]
         found = (objects.mounting(node, spec) for spec in specs)
         return [one for one in found if one is not None]
+
+    async def _rejected(self, node: VirtualNode, reports: Sequence[PodReport]) -> frozenset[str]:
+        """The foreign Secrets of pods that report that their credentials are not accepted."""
+        names = {report.name for report in reports if conditions.is_unauthorized(report)}
+        pods = await self._serving_pods(node) if names else ()
+        mounts = (
+            objects.mounting(node, pod["spec"]) for pod in pods if pod["metadata"]["name"] in names
+        )
+        return frozenset(one.foreign_secret for one in mounts if one is not None)
 
     async def _applied_or_not(
         self, node: VirtualNode, credentials: Condition, failures: list[errors.FarletError]

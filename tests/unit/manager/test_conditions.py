@@ -196,6 +196,17 @@ def test_the_reason_of_the_leader_is_shown_if_it_is_one(reported: str, shown: st
     assert condition(status(leader), "ForeignReachable") == ("False", shown, "401")
 
 
+def test_the_secret_that_a_pod_cannot_name_is_named() -> None:
+    text = "put new ones into the Secret farlet-NODE-foreign"
+    leader = PodReport(
+        "a", State(node="far", phase="serving", leader=True, foreign=ForeignState(problem=text))
+    )
+    observed = Observation(None, CREDENTIALS_NOT_CHECKED, (leader,), False)
+    mine = node(foreign={"kubeconfigSecret": {"name": "mine"}})
+    found = conditions.status(mine, observed, before={}, now=NOW)
+    assert condition(found, "ForeignReachable")[2] == "put new ones into the Secret mine"
+
+
 def test_while_nothing_is_reported_nothing_is_known() -> None:
     found = status(SILENT)
     for type_ in ("ForeignReachable", "HomeAPIReachable", "CredentialsValid"):

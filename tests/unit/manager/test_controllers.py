@@ -37,6 +37,8 @@ class Harness:
         """VirtualNodes whose credentials were checked."""
         self.mounted: list[frozenset[str]] = []
         """The Secrets of a spec before that were checked with them."""
+        self.rejected: list[frozenset[str]] = []
+        """The Secrets that pods reported with them."""
         self.changed: list[ObjectKey] = []
         """VirtualNodes whose credentials have changed."""
         self.forgotten: list[ObjectKey] = []
@@ -68,9 +70,12 @@ class Harness:
             raise found
         return found
 
-    async def _credentials(self, node: VirtualNode, mounted: frozenset[str]) -> Condition:
+    async def _credentials(
+        self, node: VirtualNode, mounted: frozenset[str], rejected: frozenset[str]
+    ) -> Condition:
         self.checked.append(node)
         self.mounted.append(mounted)
+        self.rejected.append(rejected)
         if isinstance(self.credentials, Exception):
             raise self.credentials
         return self.credentials
@@ -372,6 +377,18 @@ def test_credentials_of_pods_stay_valid_while_settings_beside_another_secret_are
     env.advance()
     assert env.condition()[1] == "InvalidSpec"
     assert env.mounted[-1] == {"farlet-far-foreign"}
+
+
+def test_credentials_that_pods_report_as_rejected_are_checked_at_once(env: Harness) -> None:
+    env.create(foreign=MINE)
+    env.pod("farlet-far-old", SERVING, secret="farlet-far-foreign")
+    env.pod("farlet-far-new", SERVING.model_copy(update={"leader": False}), secret="mine")
+    env.advance()
+    assert env.rejected[-1] == frozenset()
+    refused = ForeignState(reason="ForeignUnauthorized", problem="401")
+    env.states["farlet-far-old"] = SERVING.model_copy(update={"foreign": refused})
+    env.advance(16)
+    assert env.rejected[-1] == {"farlet-far-foreign"}
 
 
 @pytest.mark.parametrize("secret", ["", "farlet-other-foreign", "farlet-other-home"])

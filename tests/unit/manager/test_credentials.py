@@ -35,6 +35,8 @@ class Harness(Clusters):
         self.node = nodes.node(**spec)
         self.mounted: frozenset[str] = frozenset()
         """Further foreign Secrets that pods mount."""
+        self.rejected: frozenset[str] = frozenset()
+        """Foreign Secrets that pods report as not accepted."""
         self.foreign_server.put(BINDING, {"metadata": {"name": "farlet-token", "uid": "u-token"}})
         self.foreign_server.token = lambda asked: self.issue_token(
             life=timedelta(seconds=asked["expirationSeconds"]),
@@ -73,7 +75,7 @@ class Harness(Clusters):
         self.time += after
         self.manager.changed(self.node.key)
         with structlog.testing.capture_logs():
-            return asyncio.run(self.manager.reconcile(self.node, self.mounted))
+            return asyncio.run(self.manager.reconcile(self.node, self.mounted, self.rejected))
 
     @property
     def leaf(self) -> Any:
@@ -618,6 +620,45 @@ def test_a_revocation_is_noticed_within_minutes(f: Harness) -> None:
     assert says(f.step(after=timedelta(minutes=11))) == ("False", "ForeignCredentialsRejected")
 
 
+REVOKED = (
+    "the foreign API server does not accept farlet's credentials (401 Unauthorized): they have "
+    "expired or were revoked. Run farlet connect again, or put a kubeconfig with new ones into the "
+    "Secret farlet-far-foreign (docs/how-to/renew-credentials.md)"
+)
+
+
+@pytest.mark.parametrize("outage", [frozenset[str](), frozenset({"foreign"})])
+def test_a_revocation_that_a_pod_reports_is_shown_at_once(
+    f: Harness, outage: frozenset[str]
+) -> None:
+    assert says(f.step()) == ("True", "Valid")
+    f.valid_tokens.clear()
+    f.unreachable = set(outage)
+    f.rejected = frozenset({FOREIGN})
+    with structlog.testing.capture_logs():
+        found = asyncio.run(f.manager.reconcile(f.node, f.mounted, f.rejected))
+    assert says(found) == ("False", "ForeignCredentialsRejected")
+    assert found.message == REVOKED
+
+
+def test_new_credentials_that_pods_have_not_read_yet_are_valid(f: Harness) -> None:
+    f.step()
+    f.valid_tokens.clear()
+    f.rejected = frozenset({FOREIGN})
+    assert f.step().status == "False"
+    f.give_token(f.issue_token())
+    assert says(f.step()) == ("True", "Valid")
+
+
+def test_of_credentials_that_pods_reject_and_that_nothing_verified_nothing_is_known(
+    f: Harness,
+) -> None:
+    """The pods can have read the Secret before its last change."""
+    f.unreachable = {"foreign"}
+    f.rejected = frozenset({FOREIGN})
+    assert says(f.step()) == ("Unknown", "NotVerified")
+
+
 def test_an_outage_leaves_accepted_credentials_valid_and_others_unknown(f: Harness) -> None:
     f.unreachable = {"foreign"}
     assert says(f.step()) == ("Unknown", "NotVerified")
@@ -687,7 +728,7 @@ def test_a_revoked_token_that_pods_still_mount_is_named(rolling: Harness) -> Non
     rolling.valid_tokens.discard(rolling.token)
     found = rolling.step()
     assert says(found) == ("False", "ForeignCredentialsRejected")
-    assert f"Secret farlet/{FOREIGN}" in found.message
+    assert f"into the Secret {FOREIGN} (" in found.message
     rolling.mounted = frozenset()
     assert says(rolling.step()) == ("True", "Valid")
 
