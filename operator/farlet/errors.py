@@ -162,7 +162,7 @@ def credentials_rejected(cluster: str, message: str) -> str:
 
 
 UNNAMED_SECRET = "farlet-NODE"  # noqa: S105
-"""With the name of a cluster: a Secret whose name farlet does not know, since it has only a file."""
+"""With the name of a cluster: a Secret of which farlet knows only the mounted file."""
 
 
 def with_secret(text: str, cluster: str, secret: str) -> str:

@@ -9,7 +9,7 @@ import math
 import os
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from importlib import metadata
@@ -24,6 +24,7 @@ from farlet.foreign.namespaces import ForeignNamespaces
 from farlet.home.pods import HomePods
 from farlet.node.virtual_node import VirtualNode
 from farlet.pod_controller import PodController
+from farlet.reconcile.reconciler import UsedNamespace
 from farlet.telemetry import probes
 from farlet.telemetry.state import (
     MAX_ENTRIES,
@@ -179,7 +180,7 @@ class StateReport:
             foreign=self._foreign(leads=leads),
             pods={} if counts is None else _nested(counts.pods()),
             waiting={} if counts is None else dict(counts.waiting()),
-            namespaces=() if pods is None else _namespaces(pods.namespaces),
+            namespaces=() if pods is None else _namespaces(pods.used_namespaces()),
             expires=self._expires(None if counts is None else counts.token_remaining),
         )
 
@@ -226,10 +227,15 @@ def home_api_state(home_api: HomeAPI) -> HomeAPIState:
     )
 
 
-def _namespaces(namespaces: ForeignNamespaces) -> tuple[NamespaceState, ...]:
+def _namespaces(states: Sequence[UsedNamespace]) -> tuple[NamespaceState, ...]:
     return tuple(
-        NamespaceState(home=home, foreign=foreign, problem=problem)
-        for home, foreign, problem in namespaces.states()[:MAX_ENTRIES]
+        NamespaceState(
+            home=one.home,
+            foreign=one.foreign,
+            reason=None if one.problem is None else one.problem.reason.value,
+            problem=None if one.problem is None else one.problem.message,
+        )
+        for one in sorted(states, key=lambda one: one.problem is None)[:MAX_ENTRIES]
     )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping
-
 import structlog
 
 from farlet import access
@@ -183,6 +182,10 @@ class PodController:
         self._workers: list[asyncio.Task[None]] = []
         self.counts = pod_counts.PodCounts(store, modes=strategies, ctx=ctx)
         _count(self.counts, metrics)
+
+    def used_namespaces(self) -> list[reconciler.UsedNamespace]:
+        """The home namespaces of pods on the node, and why these wait."""
+        return self._reconciler.used_namespaces()
 
     def note_node(self, node: Node, reason: Reason, message: str) -> None:
         """Report an Event on the Node."""

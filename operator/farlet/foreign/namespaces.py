@@ -93,12 +93,9 @@ class ForeignNamespaces:
     def __len__(self) -> int:
         return len(self._open)
 
-    def states(self) -> list[tuple[str, str, str | None]]:
-        """Home and foreign name of each open namespace, and why pods cannot use it."""
-        return [
-            (one.home, foreign, None if (problem := one.problem) is None else problem.message)
-            for foreign, one in sorted(self._open.items())
-        ]
+    def opened(self) -> list[ForeignNamespace]:
+        """Those that are open, by name."""
+        return [one for _, one in sorted(self._open.items())]
 
     @property
     def refused(self) -> Refused | None:

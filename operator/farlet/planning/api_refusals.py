@@ -219,9 +219,9 @@ def _foreign(err: errors.ApiError, *, step: Step, home: str) -> Refused | None:
         namespace = "NAMESPACE" if missing is None else missing.group("namespace")
         return Refused(
             Reason.NAMESPACE_NOT_FOUND,
-            f"the foreign namespace does not exist: {text}. "
+            "the foreign namespace does not exist. "
             f"{preparation(namespace, system=_BY_HAND, home=home)}. The pod then starts "
-            "automatically",
+            f"automatically. The API server answered 404: {text}",
         )
     if isinstance(err, errors.Conflict):
         return None

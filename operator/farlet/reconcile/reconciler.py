@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import structlog
 
@@ -53,6 +54,15 @@ log = structlog.get_logger()
 
 ClaimStates = Callable[[ObjectKey, Pod | Missing], Mapping[str, ClaimState]]
 """What the claims of a pod without a mirror mean to it; `Missing`: it has one, or is not known."""
+
+
+class UsedNamespace(NamedTuple):
+    """A home namespace with pods on the node, and its foreign namespace; empty: it has none."""
+
+    home: str
+    foreign: str
+    problem: errors.Refused | None
+    """Why its pods wait. They do not show it if farlet is not allowed to write their status."""
 
 
 def no_claims(_key: ObjectKey, _home: Pod | Missing) -> Mapping[str, ClaimState]:
@@ -114,6 +124,8 @@ class Reconciler:
         self._home_listed = home_listed
         self._failing: dict[ObjectKey, object] = {}
         """The last failure of each pod that is retried: what is repeated is not logged again."""
+        self._denied: dict[str, errors.Refused] = {}
+        """Home namespaces in which farlet could not write the last status of a pod, and why."""
 
     async def work(self, key: ObjectKey) -> None:
         """`reconcile`; an internal error affects only this pod. Raises only cancellation."""
@@ -156,6 +168,8 @@ class Reconciler:
                 if not state.continues_without(action):
                     return
                 continue
+            if isinstance(action, PatchStatus):
+                self._denied.pop(key.namespace, None)
             if decision.retry:
                 self._queue.retry(key)
                 self._take_up_changes(snapshot)
@@ -166,6 +180,19 @@ class Reconciler:
                 return
         log.error("reconcile exceeded its step limit", pod=str(key), steps=STEPS)
         self._queue.retry(key, at_least=ENDLESS_SECONDS)
+
+    def used_namespaces(self) -> list[UsedNamespace]:
+        """All that are open, and those in which farlet cannot report on its pods."""
+        home_pods, mapped = self._store.home, self._ctx().namespaces
+        denied = {home: why for home, why in self._denied.items() if home_pods.keys(home)}
+        used = [
+            UsedNamespace(one.home, one.foreign, one.problem or denied.pop(one.home, None))
+            for one in self._namespaces.opened()
+        ]
+        return used + [
+            UsedNamespace(home, mapped.foreign(home) or "", why)
+            for home, why in sorted(denied.items())
+        ]
 
     # --- facts --------------------------------------------------------------------------------
 
@@ -362,6 +389,7 @@ class Reconciler:
         if isinstance(decision.action, PatchStatus):
             try:
                 await self._executor.home.patch_status(decision.action)
+                self._denied.pop(s.key.namespace, None)
             except errors.FarletError as second:
                 log.info("failed to update pod status", pod=str(s.key), err=str(second))
                 self._note_denied(second)
@@ -381,6 +409,7 @@ class Reconciler:
         denied = api_refusals.home_namespace_denied(err)
         if denied is not None:
             namespace, message = denied
+            self._denied[namespace] = errors.Refused(Reason.HOME_NAMESPACE_FORBIDDEN, message)
             self._recorder.note_namespace(namespace, Reason.HOME_NAMESPACE_FORBIDDEN, message)
 
     def _log_failure(self, key: ObjectKey, failure: Failure, *, retry_in: float) -> None:

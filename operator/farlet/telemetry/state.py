@@ -14,14 +14,18 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 PATH = "/state"
 MAX_BYTES = 256 << 10
 """A longer answer is not one of farlet."""
-MAX_TEXT = 1000
+MAX_TEXT = 1024
+"""As in an Event: a message of farlet contains what to do, and no command must be cut."""
 MAX_ENTRIES = 200
+_CUT = "..."
 
-MAX_SHORT_TEXT = 200
-"""For texts of which there is one for each namespace."""
 
-Text = Annotated[str, AfterValidator(lambda text: text[:MAX_TEXT])]
-ShortText = Annotated[str, AfterValidator(lambda text: text[:MAX_SHORT_TEXT])]
+def _bounded(text: str) -> str:
+    """The text, or its beginning with a mark that it was cut. Twice is the same as once."""
+    return text if len(text) <= MAX_TEXT else text[: MAX_TEXT - len(_CUT)] + _CUT
+
+
+Text = Annotated[str, AfterValidator(_bounded)]
 
 Count = Annotated[int, Field(ge=0, le=2**31 - 1)]
 Moment = Annotated[float, Field(ge=0, le=253_402_300_799, allow_inf_nan=False)]
@@ -57,11 +61,13 @@ class ForeignState(_Shape):
 
 
 class NamespaceState(_Shape):
-    """One offloaded namespace in use."""
+    """One offloaded namespace in use. `foreign` is empty if it is not offloaded."""
 
-    home: ShortText
-    foreign: ShortText
-    problem: ShortText | None = None
+    home: Text
+    foreign: Text
+    reason: Text | None = None
+    """Why its pods wait, as one word; they do not show it if farlet cannot write their status."""
+    problem: Text | None = None
 
 
 class Expiry(_Shape):
@@ -91,7 +97,8 @@ class State(_Shape):
     waiting: dict[Text, Count] = Field(default_factory=dict)
     """Numbers of pods that wait, by reason."""
     namespaces: tuple[NamespaceState, ...] = ()
-    """No more than `MAX_ENTRIES`, and no more than fit into an answer."""
+    """Those with a problem first, no more than `MAX_ENTRIES`, and no more than fit into an answer.
+    """
     expires: Expiry = Expiry()
 
     @property

@@ -139,13 +139,13 @@ def test_a_refused_creation_is_reported_all_the_time_and_logged_once(s: Harness)
     with structlog.testing.capture_logs() as logs:
         for _ in range(200):
             s.wait(0.3)
-            ((_home, _foreign, problem),) = s.scopes.states()
-            assert problem is not None
+            (namespace,) = s.scopes.opened()
+            assert namespace.problem is not None
     assert [one for one in logs if one["log_level"] == "warning"] == []
     s.delete(namespace=SHOP_HOME)
     s.wait(150.0)
-    ((_home, _foreign, problem),) = s.scopes.states()
-    assert problem is None, "no pod needs it any more"
+    (namespace,) = s.scopes.opened()
+    assert namespace.problem is None, "no pod needs it any more"
 
 
 def test_a_namespace_that_does_not_become_usable_is_read_less_often(

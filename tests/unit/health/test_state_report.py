@@ -15,8 +15,10 @@ from farlet.client import json_web_token
 from farlet.constants import Reason
 from farlet.context import Endpoint
 from farlet.health import Phase
-from farlet.telemetry.state import HomeAPIState
+from farlet.reconcile.reconciler import UsedNamespace
+from farlet.telemetry.state import HomeAPIState, NamespaceState
 
+NOT_BOUND = errors.Refused(Reason.HOME_NAMESPACE_FORBIDDEN, "kubectl create rolebinding")
 ENDPOINT = Endpoint("203.0.113.7", 6443)
 
 
@@ -44,7 +46,6 @@ def report(
     pods: Any = None
     if leads:
         namespaces = SimpleNamespace(
-            states=lambda: [(f"n{i}", f"n{i}-home", None) for i in range(300)],
             refused=None,
             loaded=SimpleNamespace(is_set=lambda: True),
         )
@@ -54,7 +55,11 @@ def report(
             token_remaining=lambda _now: math.inf,
         )
         home_pods = SimpleNamespace(error=None, has_synced=True)
-        pods = SimpleNamespace(namespaces=namespaces, counts=counts, pods=home_pods)
+        used = [UsedNamespace(f"n{i}", f"n{i}-home", None) for i in range(300)]
+        used.append(UsedNamespace("shop", "", NOT_BOUND))
+        pods = SimpleNamespace(
+            namespaces=namespaces, counts=counts, pods=home_pods, used_namespaces=lambda: used
+        )
     parts = health.Health(
         cluster(),
         foreign,
@@ -88,6 +93,12 @@ def test_a_leader() -> None:
     assert found.expires.serving_certificate is None
     assert found.expires.foreign_credentials == 1000.0
     assert len(found.namespaces) == 200, "bounded"
+    assert found.namespaces[0] == NamespaceState(
+        home="shop",
+        foreign="",
+        reason="HomeNamespaceForbidden",
+        problem="kubectl create rolebinding",
+    )
 
 
 def test_a_standby_that_cannot_lead_says_why() -> None:

@@ -129,6 +129,7 @@ class Harness:
     executor: executor.ActionExecutor
     pods: home_pods.HomePods
     identity: ForeignIdentity
+    reconciler: reconcile.Reconciler
 
     def __init__(
         self, loop: faketime.Loop, ctx: Context, logs: Sequence[MutableMapping[str, Any]]
@@ -293,7 +294,7 @@ class Harness:
                 )
             if claiming is not None:
                 self.claims = claiming
-            reconciler = reconcile.Reconciler(
+            self.reconciler = reconciler = reconcile.Reconciler(
                 store=store,
                 namespaces=self.scopes,
                 queue=self.queue,

@@ -239,6 +239,14 @@ def test_a_home_namespace_without_a_role_binding_is_reported_once_on_the_node() 
             "kubectl create rolebinding farlet -n default --clusterrole farlet-pods "
             "--serviceaccount farlet:farlet"
         ) in event["message"]
+        ((home, _, problem),) = s.reconciler.used_namespaces()
+        assert problem is not None
+        assert (home, problem.reason) == ("default", Reason.HOME_NAMESPACE_FORBIDDEN)
+        assert problem.message == event["message"]
+        s.home.refusing.clear()
+        s.wait(120)
+        assert s.reason("one") == Reason.INVALID_API_SERVER_SUPPORT
+        assert [one.problem for one in s.reconciler.used_namespaces()] == [None]
 
 
 def test_a_pod_that_does_not_wait_any_more_has_one_normal_event() -> None:

@@ -7,6 +7,9 @@ import json
 import aiohttp
 import pytest
 
+from farlet import errors
+from farlet.planning import api_refusals
+from farlet.planning.actions import Step
 from farlet.settings.values import Address
 from farlet.telemetry import probes, state
 from farlet.telemetry.state import State
@@ -37,7 +40,28 @@ def test_fields_of_a_newer_version_are_ignored_and_of_an_older_one_are_empty() -
 
 def test_texts_are_cut() -> None:
     found = State(node="far", phase="serving", problems={"x" * 5000: "y" * 5000})
-    assert found.problems == {"x" * state.MAX_TEXT: "y" * state.MAX_TEXT}
+    ((check, problem),) = found.problems.items()
+    assert len(check) == len(problem) == state.MAX_TEXT
+    assert problem.endswith("yyy...")
+    assert state.read(state.write(found)) == found
+
+
+def test_the_command_in_the_problem_of_a_namespace_is_not_cut() -> None:
+    denial = (
+        'pods is forbidden: User "system:serviceaccount:farlet-far:farlet" cannot list resource '
+        '"pods" in API group "" in the namespace "a-home-namespace-with-a-long-name-home"'
+    )
+    refused = api_refusals.of(
+        errors.Forbidden(
+            cluster="foreign", request="", code=403, status_reason="Forbidden", message=denial
+        ),
+        step=Step.NAMESPACE,
+        home="a-home-namespace-with-a-long-name",
+    )
+    assert refused is not None
+    found = state.NamespaceState(home="a", foreign="b", problem=refused.message)
+    assert found.problem == refused.message
+    assert "--node far --namespace a-home-namespace-with-a-long-name (" in found.problem
 
 
 @pytest.mark.parametrize(
@@ -100,9 +124,11 @@ def test_a_state_that_is_too_long_lacks_its_last_namespaces() -> None:
     worst = State(node="far", phase="serving", namespaces=entries)
     raw = state.write(worst)
     found = state.read(raw)
-    assert len(raw) > state.MAX_BYTES - 2000, "no more are left out than necessary"
+    one = len(entries[0].model_dump_json())
+    assert len(raw) > state.MAX_BYTES - one - 10, "no more are left out than necessary"
     assert found.namespaces == entries[: len(found.namespaces)]
-    assert found.namespaces[0].problem == "\x01" * state.MAX_SHORT_TEXT
+    problem = found.namespaces[0].problem
+    assert problem == "\x01" * (state.MAX_TEXT - 3) + "..."
 
 
 async def test_a_state_is_built_once_a_second() -> None:
