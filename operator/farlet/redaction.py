@@ -109,9 +109,9 @@ def cut(text: str, limit: int) -> str:
     return text if len(text) <= limit else f"{text[:limit]}... ({len(text):,} characters)"
 
 
-def message(text: str) -> str:
+def message(text: str, *, limit: int = MESSAGE_CHARS) -> str:
     """A message from outside: without credentials, and cut."""
-    return _shown(text, MESSAGE_CHARS)
+    return _shown(text, limit)
 
 
 def value(text: str) -> str:

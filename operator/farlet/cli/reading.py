@@ -60,9 +60,16 @@ async def read(answer: Awaitable[T]) -> T | Absent | Unread:
         return Unread(f"no answer within {ANSWER_SECONDS:g} s")
 
 
-def clean(text: object, *, most: int = redaction.MESSAGE_CHARS) -> str:
-    """One line without credentials and control characters, of at most `most` characters."""
-    return redaction.cut(printable(redaction.message(str(text))), most)
+MOST_CHARS = 1024
+"""As in an Event: a message of farlet contains what to do, and no command must be cut."""
+
+
+def clean(text: object, *, most: int = MOST_CHARS) -> str:
+    """One line without credentials and control characters.
+
+    Of more than `most` characters only the first, and how many there were.
+    """
+    return printable(redaction.message(str(text), limit=most))
 
 
 def printable(text: str) -> str:

@@ -223,6 +223,11 @@ def status_patch(
     return _patch(node, {}) | {"status": {**changes, "conditions": conditions}}
 
 
+HELD = "foreign-unreachable"
+DRAINED = "drain"
+"""Why farlet cordons the Node, in its annotation."""
+
+
 def cordon_patch(node: k8s_types.Node, why: str) -> JSON | None:
     """Makes the Node unschedulable; `None` if it is, or if it was uncordoned since farlet did."""
     if node.get("spec", {}).get("unschedulable") or cordoned_by_us(node):

@@ -46,15 +46,26 @@ QUIET = (Reason.NOT_RENEWED, Reason.VALID)
 _RANKS: dict[Status, int] = {"False": 0, "Unknown": 1, "True": 2}
 
 
+_VALID = "; without a problem: "
+"""Between what is wrong and what is not."""
+
+
 def condition(found: Sequence[Finding]) -> Condition:
     """One condition for all of them: the worst, with all messages, the worst first.
 
     Messages may end with a command, so a semicolon follows and no full stop.
     """
     ranked = sorted(found, key=_rank)
-    message = "; ".join(one.message for one in ranked)
+    wrong = "; ".join(one.message for one in ranked if one.reason not in QUIET)
+    valid = "; ".join(one.message for one in ranked if one.reason in QUIET)
+    message = _VALID.join(text for text in (wrong, valid) if text)
     worst = ranked[0]
     return Condition(ConditionType.CREDENTIALS_VALID, worst.status, worst.reason.value, message)
+
+
+def problems(message: str) -> str:
+    """A message of the condition without credentials that are valid, beside others that are not."""
+    return message.partition(_VALID)[0]
 
 
 def _rank(found: Finding) -> tuple[int, int]:

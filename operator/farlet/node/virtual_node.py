@@ -48,10 +48,6 @@ RETRY_SECONDS = 5.0
 MIN_INTERVAL_SECONDS = 1.0
 """Between two writes of a changing status."""
 
-HELD = "foreign-unreachable"
-DRAINED = "drain"
-"""Reasons in the annotation of a cordon."""
-
 _KEPT_LABELS = frozenset({VIRTUAL_NODE_LABEL, OS_LABEL, ARCH_LABEL})
 
 log = structlog.get_logger()
@@ -151,7 +147,7 @@ class VirtualNode:
         self._draining = True
         async with self._writing:
             if self._node is not None:
-                await self._patch(forge.cordon_patch(self._node, DRAINED))
+                await self._patch(forge.cordon_patch(self._node, forge.DRAINED))
 
     async def retire(self, why: str = "node is shutting down") -> None:
         """Report that the node stops, not for a restart. Raises like `Cluster.call`."""
@@ -293,7 +289,7 @@ class VirtualNode:
         if self._reachability.state is Foreign.REACHABLE and not self._draining:
             await self._patch(forge.uncordon_patch(node))
         elif self._reachability.problem is not None and hold:
-            await self._patch(forge.cordon_patch(node, HELD))
+            await self._patch(forge.cordon_patch(node, forge.HELD))
 
     async def _update_status(self, node: k8s_types.Node) -> None:
         desired = self._conditions(node)

@@ -18,12 +18,17 @@ from aiohttp import web
 from click.testing import CliRunner
 from rich.console import Console
 
+from farlet import errors
 from farlet.cli import json_output, main
 from farlet.cli.reading import ABSENT, Unread
-from farlet.cli.status import live, reads, report, text
-from farlet.cli.status.facts import Facts, Process, Report
+from farlet.cli.status import causes, live, reads, report, text
+from farlet.cli.status.facts import Facts, Manager, Problem, Process, Report
 from farlet.constants import ObjectKey
 from farlet.gateway import port_forward
+from farlet.manager import findings
+from farlet.manager.findings import Finding, Reason
+from farlet.planning import api_refusals
+from farlet.planning.actions import Step
 from farlet.settings import StatusSettings, loading
 from farlet.telemetry.state import (
     MAX_BYTES,
@@ -52,7 +57,9 @@ LEADER = State(
     waiting={"KeptAtHome": 2},
     namespaces=(
         NamespaceState(home="shop", foreign="shop-home"),
-        NamespaceState(home="blog", foreign="blog-home", problem="not found"),
+        NamespaceState(
+            home="blog", foreign="blog-home", reason="ForeignNamespaceNotFound", problem="not found"
+        ),
     ),
     expires=Expiry(
         home_credentials=NOW + 6 * DAY,
@@ -85,6 +92,21 @@ def _waiting(name: str = "web", **status: Any) -> Any:
     return {"metadata": metadata, "spec": {"containers": []}, "status": status}
 
 
+def _deployment(*, replicas: int = 1, available: int = 1, **status: Any) -> Any:
+    counts = {"replicas": replicas, "updatedReplicas": replicas, "availableReplicas": available}
+    spec = {"replicas": replicas, "template": {"spec": {"containers": [{"image": "farlet:1"}]}}}
+    return {"metadata": {}, "spec": spec, "status": {**counts, **status}}
+
+
+def _own_pod(name: str = "farlet-manager-1", **status: Any) -> Any:
+    containers = [{"name": "farlet", "image": "registry.example/farlet:0.2.0"}]
+    return {
+        "metadata": {"namespace": "farlet", "name": name, "uid": name},
+        "spec": {"containers": containers},
+        "status": status,
+    }
+
+
 def _facts(**more: Any) -> Facts:
     known: dict[str, Any] = {
         "nodes": [_node()],
@@ -92,6 +114,7 @@ def _facts(**more: Any) -> Facts:
         "virtual_nodes": ABSENT,
         "processes": [_process("farlet-a", LEADER)],
         "waiting": {"far": []},
+        "manager": Manager(_deployment()),
     }
     return Facts("farlet", **{**known, **more})
 
@@ -116,14 +139,17 @@ def test_the_whole_answer_for_a_node_with_a_leader_and_a_broken_standby() -> Non
         "  process          farlet-b: standing by, 0.2.0\n"
         "  pods             home: 10 Running, 2 Pending; remote: 1 Running\n"
         "  namespace        shop -> shop-home\n"
-        "  namespace        blog -> blog-home: not found\n"
+        "  namespace        blog -> blog-home, pods wait\n"
         "  expires          home credentials in 6d\n"
         "  expires          foreign credentials in 20d\n"
         "  expires          serving certificate in 24h, renewed automatically\n"
         "  expires          pod token in 10m, renewed automatically\n"
         "  waits            KeptAtHome: 2\n"
         "    shop/web  4m  KeptAtHome: the Secret key stays\n"
-        "  problem          farlet-b: foreign: 401 Unauthorized\n"
+        "  problem          401 Unauthorized\n"
+        "    affects        farlet-b (foreign)\n"
+        "  problem          not found\n"
+        "    affects        namespace blog\n"
     )
 
 
@@ -150,6 +176,21 @@ NOT_APPLIED = {
         ]
     },
 }
+SILENT = {
+    "conditions": [
+        {
+            "type": "Ready",
+            "status": "False",
+            "reason": "NoLeader",
+            "message": "no farlet pod leads yet; no pod is admitted: exceeded quota",
+        }
+    ]
+}
+PULLED = _own_pod(
+    containerStatuses=[
+        {"state": {"waiting": {"reason": "ImagePullBackOff", "message": "no image"}}}
+    ]
+)
 UNPLACED = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/4"}
 PULLING = [{"state": {"waiting": {"reason": "ImagePullBackOff", "message": "no image"}}}]
 
@@ -189,7 +230,8 @@ PULLING = [{"state": {"waiting": {"reason": "ImagePullBackOff", "message": "no i
             True,
             (
                 "foreign credentials in 20d\n",
-                "VirtualNode CredentialsValid=True: ForeignTokenRenewalFailed: its renewal failed",
+                "  problem          its renewal failed\n",
+                "affects        VirtualNode CredentialsValid=True (ForeignTokenRenewalFailed)\n",
             ),
             id="credentials that the manager could not renew",
         ),
@@ -210,21 +252,62 @@ PULLING = [{"state": {"waiting": {"reason": "ImagePullBackOff", "message": "no i
             False,
             (
                 "far: not ready: the Node does not exist",
-                "VirtualNode CredentialsValid=False: ApprovalRequired: kubectl certificate approve",
+                (
+                    "kubectl certificate approve x\n"
+                    "    affects        VirtualNode CredentialsValid=False (ApprovalRequired)\n"
+                ),
             ),
             id="a VirtualNode without a Node",
         ),
         pytest.param(
             _facts(virtual_nodes=[NOT_APPLIED]),
             True,
-            ("VirtualNode Ready=True: InvalidSpec: far-a serves the node; its spec is not",),
+            (
+                (
+                    "far-a serves the node; its spec is not applied: a field is wrong\n"
+                    "    affects        VirtualNode Ready=True (InvalidSpec)\n"
+                ),
+            ),
             id="a VirtualNode whose present spec is not applied",
         ),
         pytest.param(
-            _facts(nodes=[_node(spec={"unschedulable": True}, foreign="False")]),
+            _facts(nodes=[_node(spec={"unschedulable": True})]),
+            False,
+            (
+                (
+                    "far: not ready: an administrator or a drain has cordoned it. To let it take "
+                    "pods again: kubectl uncordon far\n"
+                ),
+            ),
+            id="cordoned by an administrator",
+        ),
+        pytest.param(
+            _facts(virtual_nodes=[{"metadata": {"name": "far"}, "status": SILENT}]),
+            False,
+            (
+                "far: not ready: the VirtualNode has Ready=False (NoLeader)\n",
+                (
+                    "no farlet pod leads yet; no pod is admitted: exceeded quota\n"
+                    "    affects        VirtualNode Ready=False (NoLeader)\n"
+                ),
+            ),
+            id="a VirtualNode that is not ready",
+        ),
+        pytest.param(
+            _facts(
+                processes=[Process(PULLED, Unread("the pod is Pending"))],
+                leases={"far": ABSENT},
+            ),
             True,
-            ("farlet.io/ForeignReachable: ", "the Node is cordoned"),
-            id="cordoned, since the foreign cluster is not reachable",
+            (
+                "farlet-manager-1\n",
+                (
+                    "ImagePullBackOff: no image. The home cluster cannot pull the image "
+                    "registry.example/farlet:0.2.0: push it to a registry that both clusters can "
+                    "pull from, and run farlet connect again with --image\n"
+                ),
+            ),
+            id="a farlet whose image cannot be pulled",
         ),
         pytest.param(
             _facts(processes=[], leases={"far": ABSENT}),
@@ -287,6 +370,184 @@ def test_each_situation_is_shown(facts: Facts, ok: bool, fragments: tuple[str, .
     said = _said(facts)
     for fragment in fragments:
         assert fragment in said, said
+
+
+UNNAMED = errors.credentials_rejected("foreign", "Unauthorized")
+REVOKED = errors.with_secret(UNNAMED, "foreign", "mine")
+
+
+def _revoked() -> Facts:
+    """What the home cluster contains after the foreign token was revoked."""
+    foreign = ForeignState(
+        reason="ForeignUnauthorized", problem=UNNAMED, server="https://foreign:6443"
+    )
+    blocked = NamespaceState(
+        home="shop", foreign="shop-home", reason="ForeignUnauthorized", problem=UNNAMED
+    )
+    leader = LEADER.model_copy(
+        update={"foreign": foreign, "problems": {"foreign": UNNAMED}, "namespaces": (blocked,)}
+    )
+    standby = STANDBY.model_copy(update={"problems": {"started": UNNAMED, "foreign": UNNAMED}})
+    node = _node(spec={"unschedulable": True}, foreign="False")
+    node["metadata"]["annotations"] = {"farlet.io/cordoned": "foreign-unreachable"}
+    node["status"]["conditions"][1] |= {"reason": "ForeignUnauthorized", "message": UNNAMED}
+    ready = f"farlet-a serves the node, but foreign: {REVOKED}; farlet-b cannot lead: {REVOKED}"
+    reported = (
+        ("Ready", "Unhealthy", ready),
+        ("ForeignReachable", "ForeignUnauthorized", REVOKED),
+        (
+            "CredentialsValid",
+            "ForeignCredentialsRejected",
+            findings.condition(
+                [
+                    Finding("True", Reason.VALID, "the client certificate is valid"),
+                    Finding("False", Reason.FOREIGN_CREDENTIALS_REJECTED, REVOKED),
+                ]
+            ).message,
+        ),
+    )
+    conditions = [
+        {"type": kind, "status": "False", "reason": reason, "message": message}
+        for kind, reason, message in reported
+    ]
+    declared = {
+        "metadata": {"name": "far"},
+        "spec": {"foreign": {"kubeconfigSecret": {"name": "mine"}}},
+        "status": {"conditions": conditions},
+    }
+    return _facts(
+        nodes=[node],
+        virtual_nodes=[declared],
+        processes=[_process("farlet-a", leader), _process("farlet-b", standby)],
+        waiting={"far": [_waiting(reason="ForeignUnauthorized", message=UNNAMED)]},
+    )
+
+
+def test_a_revoked_token_is_printed_once_with_all_that_it_affects() -> None:
+    assert not report.report(_revoked(), NOW).ok
+    said = _said(_revoked())
+    assert said.startswith(
+        "Virtual node far: not ready: farlet has cordoned it, since the foreign API server does "
+        "not serve farlet. farlet uncordons it as soon as that is over; the VirtualNode has "
+        "Ready=False (Unhealthy)\n"
+        "  foreign cluster  https://foreign:6443, not reachable (ForeignUnauthorized)\n"
+    )
+    assert said.endswith(
+        "    shop/web  4m  ForeignUnauthorized\n"
+        f"  problem          {REVOKED}\n"
+        "    affects        farlet-a (foreign), farlet-b (started), farlet-b (foreign), foreign "
+        "cluster, namespace shop, Node farlet.io/ForeignReachable=False (ForeignUnauthorized), "
+        "VirtualNode Ready=False (Unhealthy), VirtualNode ForeignReachable=False "
+        "(ForeignUnauthorized), VirtualNode CredentialsValid=False (ForeignCredentialsRejected)\n"
+    )
+
+
+def test_a_command_in_a_problem_is_not_cut() -> None:
+    denial = (
+        'pods is forbidden: User "system:serviceaccount:farlet-far:farlet" cannot list resource '
+        f'"pods" in API group "" in the namespace "shop-home": {"x" * 800}'
+    )
+    refused = api_refusals.of(
+        errors.Forbidden(
+            cluster="foreign", request="", code=403, status_reason="Forbidden", message=denial
+        ),
+        step=Step.NAMESPACE,
+        home="shop",
+    )
+    assert refused is not None
+    namespace = NamespaceState(home="shop", foreign="shop-home", problem=refused.message)
+    leader = LEADER.model_copy(update={"namespaces": (namespace,)})
+    said = _said(_facts(processes=[_process("farlet-a", leader)]))
+    assert "--node far --namespace shop (" in said
+    assert "...\n" in said
+
+
+def test_a_pod_that_cannot_show_its_reason_has_that_of_its_namespace() -> None:
+    fix = "kubectl create rolebinding farlet-far -n shop"
+    namespace = NamespaceState(
+        home="shop", foreign="", reason="HomeNamespaceForbidden", problem=fix
+    )
+    leader = LEADER.model_copy(update={"namespaces": (namespace,)})
+    said = _said(
+        _facts(processes=[_process("farlet-a", leader)], waiting={"far": [_waiting("silent")]})
+    )
+    assert "  namespace        shop -> none, pods wait\n" in said
+    assert "    shop/silent  4m  HomeNamespaceForbidden\n" in said
+    assert f"  problem          {fix}\n    affects        namespace shop\n" in said
+
+
+EXITED = {"state": {"waiting": {"reason": "CrashLoopBackOff"}}, "lastState": {}}
+EXITED["lastState"] = {"terminated": {"exitCode": 1, "reason": "Error", "message": "farlet: no"}}
+
+
+@pytest.mark.parametrize(
+    ("manager", "expected"),
+    [
+        pytest.param(Manager(_deployment()), "", id="it runs"),
+        pytest.param(
+            Manager(ABSENT),
+            "the manager is not installed: the Deployment farlet/farlet-manager does not exist. "
+            "Run farlet connect again with the same flags, or install the manager "
+            "(docs/how-to/manager.md)",
+            id="it is not installed",
+        ),
+        pytest.param(
+            Manager(_deployment(available=0), [PULLED]),
+            "farlet-manager-1: ImagePullBackOff: no image. The home cluster cannot pull the image "
+            "registry.example/farlet:0.2.0: push it to a registry that both clusters can pull "
+            "from, and run farlet connect again with --image",
+            id="its image cannot be pulled",
+        ),
+        pytest.param(
+            Manager(_deployment(available=0), [_own_pod(containerStatuses=[EXITED])]),
+            "farlet-manager-1: CrashLoopBackOff, exit code 1: no. For its last lines: kubectl logs "
+            "-n farlet farlet-manager-1 --previous",
+            id="it crashes",
+        ),
+        pytest.param(
+            Manager(_deployment(available=0), [_own_pod(conditions=[UNPLACED])]),
+            "farlet-manager-1: Unschedulable: 0/4. For its Events: kubectl describe pod -n farlet "
+            "farlet-manager-1",
+            id="no home node has space",
+        ),
+        pytest.param(
+            Manager(_deployment(replicas=0, available=0)),
+            "the manager does not run: the Deployment farlet/farlet-manager is scaled to 0. To "
+            "start it: kubectl scale deployment -n farlet farlet-manager --replicas 1",
+            id="it is scaled to 0",
+        ),
+        pytest.param(
+            Manager(_deployment(available=0), [_own_pod(phase="Running")]),
+            "the manager is not ready: Deployment farlet/farlet-manager: 0 of 1 pods are "
+            "available. See kubectl logs -n farlet deployment/farlet-manager, and kubectl describe "
+            "deployment -n farlet farlet-manager",
+            id="it is not ready",
+        ),
+    ],
+)
+def test_a_manager_that_does_not_run_is_explained(manager: Manager, expected: str) -> None:
+    found = report.report(_facts(nodes=[], virtual_nodes=[], manager=manager), NOW)
+    assert "".join(found.manager_problems) == expected
+    said = click.unstyle(text.to_text(found))
+    assert ("Manager: " in said) is bool(expected)
+    assert "To create one, or to continue where farlet connect stopped: run it again" in said
+
+
+def test_a_cluster_without_virtual_nodes_by_definition_needs_no_manager() -> None:
+    assert report.report(_facts(manager=Manager(ABSENT)), NOW).manager_problems == ()
+
+
+def test_causes_that_several_conditions_join_are_told_apart() -> None:
+    found = causes.Causes()
+    found.add("farlet-a (home)", "timeout")
+    found.add("farlet-b (started)", "the token; it has expired")
+    joined = "farlet-a serves the node, but home: timeout; farlet-b cannot lead: the token; it has"
+    found.add("Ready", f"{joined} expired; a timeout of others; new")
+    assert found.problems() == (
+        Problem("timeout", ("farlet-a (home)", "Ready")),
+        Problem("the token; it has expired", ("farlet-b (started)", "Ready")),
+        Problem("a timeout of others; new", ("Ready",)),
+    )
 
 
 def test_nodes_that_could_not_be_read_are_not_denied() -> None:
@@ -403,6 +664,7 @@ async def test_the_command_reads_nodes_leases_and_the_state_of_processes(
     node = await _status(tmp_path, monkeypatch, OK + LEADER.model_dump_json().encode())
     assert (node["leader"], node["pods"]["home"]["Running"]) == ("farlet-a", 10)
     assert node["not_read"] == []
+    assert node["ready"]
 
 
 @pytest.mark.parametrize(

@@ -29,9 +29,16 @@ WORST: dict[str, tuple[list[Finding], Finding]] = {
 def test_the_condition_shows(found: list[Finding], worst: Finding) -> None:
     condition = findings.condition(found)
     assert (condition.status, condition.reason) == (worst.status, worst.reason.value)
-    first, *others = condition.message.split("; ")
+    first, *others = condition.message.replace("without a problem: ", "").split("; ")
     assert first == worst.message
     assert sorted([first, *others]) == sorted(one.message for one in found)
+
+
+def test_what_is_wrong_is_apart_from_what_is_valid() -> None:
+    message = findings.condition([VALID, FAILED, STATIC]).message
+    assert message == "run kubectl; without a problem: it is not renewed; all is well"
+    assert findings.problems(message) == "run kubectl"
+    assert findings.problems(findings.condition([VALID]).message) == "all is well"
 
 
 @pytest.mark.parametrize("reason", Reason)

@@ -20,6 +20,14 @@ class Process:
 
 
 @dataclass(frozen=True, slots=True)
+class Manager:
+    """The Deployment of the manager, and its pods as far as they were read."""
+
+    deployment: JSON | Absent | Unread
+    pods: Sequence[Pod] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     """What was read. Mappings are by name of the virtual node."""
 
@@ -31,6 +39,7 @@ class Facts:
     processes: Sequence[Process] | Absent | Unread
     waiting: Mapping[str, Sequence[Pod] | Absent | Unread]
     """Pending pods, bounded."""
+    manager: Manager
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +53,22 @@ class Waiting:
 
 
 @dataclass(frozen=True, slots=True)
+class Problem:
+    """What is wrong and what to do, and all that it affects."""
+
+    cause: str
+    affects: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
 class NodeReport:
     """One virtual node. Texts and lists are bounded."""
 
     name: str
     ready: bool
+    """Pods can be scheduled to it, and a farlet serves them, as far as is known."""
     message: str
-    """Message of the condition Ready, if it is not true."""
+    """Why not."""
     leader: str
     """The pod that serves the node; empty if none is known."""
     renewed_seconds: float | None
@@ -69,7 +87,7 @@ class NodeReport:
     """Until what expires first of each kind."""
     renewed: Sequence[str]
     """The kinds that are renewed automatically."""
-    problems: Sequence[str]
+    problems: Sequence[Problem]
     not_read: Sequence[str]
 
 
@@ -81,5 +99,7 @@ class Report:
     """There is a virtual node, and all are ready."""
     installed: bool
     """The cluster has the definition of VirtualNode, as far as is known."""
+    manager_problems: Sequence[str]
+    """Why the manager does not run, and what to do. Farlets serve their nodes without it."""
     nodes: Sequence[NodeReport]
     not_read: Sequence[str]

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Sequence
 from farlet import errors
 from farlet.cli.reading import ABSENT, Absent, Unread, clean, read
 from farlet.cli.status import process_state, report
-from farlet.cli.status.facts import Facts, Process, Report
+from farlet.cli.status.facts import Facts, Manager, Process, Report
 from farlet.client import credential_sources, kinds, resources
 from farlet.client.cluster import Cluster
 from farlet.client.resources import ObjectList
@@ -23,6 +23,7 @@ from farlet.constants import (
     ObjectKey,
 )
 from farlet.k8s_types import Lease, Node, Pod, PodPhase
+from farlet.manager.virtual_node import FARLET, MANAGER, NAME_LABEL
 from farlet.settings import StatusSettings
 from farlet.telemetry import logs
 from farlet.telemetry.metrics import Metrics
@@ -30,7 +31,7 @@ from farlet.telemetry.state import State
 
 LEASES = "kube-node-lease"
 NODES = f"{VIRTUAL_NODE_LABEL}={VIRTUAL_NODE_LABEL_VALUE}"
-PROCESSES = "app.kubernetes.io/name=farlet"
+OWN_PODS = f"{NAME_LABEL} in ({FARLET},{MANAGER})"
 WAITING = 200
 """Pods that wait, read for each node."""
 
@@ -50,10 +51,18 @@ async def status(home: Cluster, settings: StatusSettings) -> Report:
 
 
 async def facts(home: Cluster, settings: StatusSettings) -> Facts:
-    nodes, declared, processes = await asyncio.gather(
+    nodes, declared, own, deployment = await asyncio.gather(
         _nodes(home, settings.nodename),
         _virtual_nodes(home, settings),
-        _processes(home, settings),
+        _own_pods(home, settings.farlet_namespace),
+        _manager(home, settings.farlet_namespace),
+    )
+    pods = () if isinstance(own, Absent | Unread) else own
+    managers = [pod for pod in pods if _is_manager(pod)]
+    processes = (
+        own
+        if isinstance(own, Absent | Unread)
+        else await _processes(home, settings, [pod for pod in own if not _is_manager(pod)])
     )
     names = [] if isinstance(nodes, Absent | Unread) else [one["metadata"]["name"] for one in nodes]
     names = names[: report.NODES]
@@ -66,6 +75,7 @@ async def facts(home: Cluster, settings: StatusSettings) -> Facts:
         virtual_nodes=declared,
         processes=processes,
         waiting=dict(zip(names, waiting, strict=True)),
+        manager=Manager(deployment, managers),
     )
 
 
@@ -114,14 +124,23 @@ async def _waiting(home: Cluster, name: str) -> Sequence[Pod] | Absent | Unread:
     return found if isinstance(found, Absent | Unread) else found.items
 
 
+async def _manager(home: Cluster, namespace: str) -> JSON | Absent | Unread:
+    return await read(home.get(kinds.DEPLOYMENTS, MANAGER, namespace=namespace))
+
+
+async def _own_pods(home: Cluster, namespace: str) -> Sequence[Pod] | Absent | Unread:
+    found = await read(home.list_all(resources.PODS, namespace=namespace, label_selector=OWN_PODS))
+    return found if isinstance(found, Absent | Unread) else found.items
+
+
+def _is_manager(pod: Pod) -> bool:
+    return (pod["metadata"].get("labels") or {}).get(NAME_LABEL) == MANAGER
+
+
 async def _processes(
-    home: Cluster, settings: StatusSettings
-) -> Sequence[Process] | Absent | Unread:
-    namespace = settings.farlet_namespace
-    found = await read(home.list_all(resources.PODS, namespace=namespace, label_selector=PROCESSES))
-    if isinstance(found, Absent | Unread):
-        return found
-    pods = found.items[: report.PROCESSES * report.NODES]
+    home: Cluster, settings: StatusSettings, found: Sequence[Pod]
+) -> Sequence[Process]:
+    pods = found[: report.PROCESSES * report.NODES]
     states = await asyncio.gather(*(_state(home, pod, settings.probe_port) for pod in pods))
     return [Process(pod, one) for pod, one in zip(pods, states, strict=True)]
 

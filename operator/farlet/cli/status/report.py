@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import cast
+from dataclasses import dataclass
 
+from farlet import errors
+from farlet.cli import new_pods
 from farlet.cli.reading import Absent, Unread, age, clean
+from farlet.cli.status import own_pods
+from farlet.cli.status.causes import Causes
 from farlet.cli.status.facts import Facts, NodeReport, Process, Report, Waiting
 from farlet.constants import JSON, NodeCondition, PodCondition
-from farlet.forge import timestamps
+from farlet.forge import node_health, timestamps
 from farlet.k8s_types import Lease, Node, Pod
-from farlet.manager.conditions import NOT_APPLIED, ConditionType
+from farlet.manager import findings
+from farlet.manager.conditions import MAX_MESSAGE, NOT_APPLIED, ConditionType
 from farlet.manager.findings import QUIET, Reason
-from farlet.telemetry.state import Expiry, State
+from farlet.manager.virtual_node import object_name
+from farlet.telemetry.state import Expiry, NamespaceState, State
 
 NODES = 50
 PROCESSES = 20
@@ -37,8 +43,15 @@ def report(facts: Facts, now: float) -> Report:
     )
     if len({*by_name, *declared}) > NODES:
         not_read.append(f"{len({*by_name, *declared}) - NODES} further virtual nodes")
-    ok = bool(found) and all(one.ready for one in found)
-    return Report(ok, not isinstance(facts.virtual_nodes, Absent), found, tuple(not_read))
+    if isinstance(facts.manager.deployment, Unread):
+        not_read.append(f"the Deployment of the manager: {facts.manager.deployment.why}")
+    return Report(
+        ok=bool(found) and all(one.ready for one in found),
+        installed=not isinstance(facts.virtual_nodes, Absent),
+        manager_problems=own_pods.manager_problems(facts),
+        nodes=found,
+        not_read=tuple(not_read),
+    )
 
 
 def _list(not_read: list[str], what: str, value: Sequence[object] | Absent | Unread) -> list:  # type: ignore[type-arg]
@@ -61,26 +74,23 @@ def _node(
     not_read = [
         f"state of {one.pod['metadata']['name']}: {one.state.why}"
         for one in own
-        if isinstance(one.state, Unread)
-    ]
-    ready, message, problems = _conditions(node, declared)
-    problems += [
-        f"{pod}: {clean(check, most=80)}: {clean(text)}"
-        for pod, state in states.items()
-        for check, text in list(state.problems.items())[:REASONS]
+        if isinstance(one.state, Unread) and not own_pods.problem(one.pod)
     ]
     leader, renewed = _leader(facts.leases.get(name), not_read, now)
-    if renewed is not None and renewed > STALE_SECONDS:
-        problems.append(f"no farlet has renewed the Lease for {age(renewed)}")
     if leading is None and not not_read:
         not_read.append(
             f"what the leader knows (pods, namespaces, expiry): no pod in the namespace "
             f"{facts.namespace} leads"
         )
+    words = _Words(_foreign_secret(name, declared))
+    causes = _causes(node, declared, own, leading, words)
+    if renewed is not None and renewed > STALE_SECONDS:
+        causes.add("Lease", f"no farlet has renewed the Lease for {age(renewed)}")
+    message = _not_ready(node, declared, causes, words)
     expires = _expiry([state.expires for state in states.values()], now)
     return NodeReport(
         name=name,
-        ready=ready,
+        ready=not message,
         message=message,
         leader=leader,
         renewed_seconds=renewed,
@@ -88,14 +98,14 @@ def _node(
             pod: clean(f"{state.phase}, {state.version}", most=80) for pod, state in states.items()
         },
         foreign=_foreign(leading),
-        home_api=_home_api(leading),
+        home_api=_home_api(leading, causes),
         pods=None if leading is None else _counts(leading.pods),
         waiting={} if leading is None else _numbers(leading.waiting),
-        waiting_pods=_waiting(facts.waiting.get(name), not_read, now),
+        waiting_pods=_waiting(facts.waiting.get(name), leading, causes, words, not_read, now),
         namespaces=_namespaces(leading),
         expires_seconds=expires,
         renewed=tuple(kind for kind in expires if _is_renewed(kind, declared)),
-        problems=tuple(dict.fromkeys(problems)),
+        problems=causes.problems(),
         not_read=tuple(not_read),
     )
 
@@ -133,32 +143,82 @@ def _serves(process: Process, name: str) -> bool:
     return labels.get("app.kubernetes.io/instance", name) == name
 
 
-def _conditions(node: Node | None, declared: JSON | None) -> tuple[bool, str, list[str]]:
-    """Whether the node is ready; why not; conditions of Node and VirtualNode that are not true."""
-    found: dict[str, JSON] = {}
-    if node is not None:
-        found = {
-            str(one["type"]): cast("JSON", one)
-            for one in (node.get("status") or {}).get("conditions") or ()
-        }
-    problems = [
-        f"{kind}: {clean(found[kind].get('message', ''))}"
-        for kind in (NodeCondition.FOREIGN_REACHABLE, NodeCondition.HOME_API_REACHABLE)
-        if found.get(kind, {}).get("status") == "False"
-    ]
-    if node is not None and (node.get("spec") or {}).get("unschedulable"):
-        problems.append("the Node is cordoned")
-    for one in ((declared or {}).get("status") or {}).get("conditions") or ():
-        if _is_problem(one):
-            what = clean(one.get("type"), most=80)
-            told = clean(f"{one.get('reason', '')}: {one.get('message', '')}")
-            problems.append(f"VirtualNode {what}={clean(one.get('status'), most=20)}: {told}")
-    ready = found.get(NodeCondition.READY, {})
+@dataclass(frozen=True, slots=True)
+class _Words:
+    """Texts of farlet and of the manager, clean, with the name of the Secret that farlet lacks."""
+
+    foreign_secret: str
+
+    def __call__(self, text: object) -> str:
+        named = errors.with_secret(str(text), "foreign", self.foreign_secret)
+        return clean(named, most=MAX_MESSAGE)
+
+
+def _foreign_secret(name: str, declared: JSON | None) -> str:
+    """Name of the Secret with the foreign credentials of a node."""
+    foreign = ((declared or {}).get("spec") or {}).get("foreign") or {}
+    named = (foreign.get("kubeconfigSecret") or {}).get("name")
+    return clean(named or f"{object_name(name)}-foreign", most=253)
+
+
+def _causes(
+    node: Node | None,
+    declared: JSON | None,
+    own: Sequence[Process],
+    leading: State | None,
+    words: _Words,
+) -> Causes:
+    """What farlet, its Node and its VirtualNode report; the conditions of the last join causes."""
+    causes = Causes()
+    for process in own:
+        pod = clean(process.pod["metadata"]["name"], most=253)
+        if why := own_pods.problem(process.pod):
+            causes.add(pod, words(why))
+        if isinstance(process.state, State):
+            for check, text in list(process.state.problems.items())[:REASONS]:
+                causes.add(f"{pod} ({clean(check, most=80)})", words(text))
+    if leading is not None:
+        if leading.foreign.problem is not None:
+            causes.add("foreign cluster", words(leading.foreign.problem))
+        for one in leading.namespaces:
+            if one.problem is not None:
+                causes.add(f"namespace {clean(one.home, most=80)}", words(one.problem))
+    for kind in (NodeCondition.FOREIGN_REACHABLE, NodeCondition.HOME_API_REACHABLE):
+        condition = None if node is None else node_health.condition(node, kind)
+        if condition is not None and condition["status"] == "False":
+            reason = clean(condition.get("reason", ""), most=80)
+            causes.add(f"Node {kind}=False ({reason})", words(condition.get("message", "")))
+    for found in ((declared or {}).get("status") or {}).get("conditions") or ():
+        if _is_problem(found):
+            message = findings.problems(str(found.get("message", "")))
+            causes.add(f"VirtualNode {_shown(found)}", words(message))
+    return causes
+
+
+def _shown(condition: JSON) -> str:
+    kind, status, reason = (
+        clean(condition.get(field, ""), most=80) for field in ("type", "status", "reason")
+    )
+    return f"{kind}={status} ({reason})"
+
+
+def _not_ready(node: Node | None, declared: JSON | None, causes: Causes, words: _Words) -> str:
+    """Why the node takes no new pods; empty: it does. Causes that are shown are not repeated."""
     if node is None:
-        return False, "the Node does not exist", problems
-    if ready.get("status") == "True":
-        return True, "", problems
-    return False, clean(ready.get("message") or "no farlet has reported yet"), problems
+        return "the Node does not exist"
+    found = []
+    for one in new_pods.obstacles(node):
+        cause = words(one.cause)
+        if one.what == new_pods.NOT_READY and not causes.contain(cause):
+            found.append(cause)
+        else:
+            found.append(f"{one.what}. {one.fix}" if one.fix else one.what)
+    found += [
+        f"the VirtualNode has {_shown(one)}"
+        for one in ((declared or {}).get("status") or {}).get("conditions") or ()
+        if one.get("type") == ConditionType.READY and one.get("status") == "False"
+    ]
+    return "; ".join(found)
 
 
 def _leader(
@@ -180,15 +240,16 @@ def _foreign(state: State | None) -> str:
         return "unknown"
     found = state.foreign
     where = clean(found.server or "no address", most=300)
-    problem = "" if found.problem is None else f": {clean(found.problem)}"
-    return f"{where}, {'reachable' if found.reachable else 'not reachable'}{problem}"
+    reason = f" ({clean(found.reason, most=80)})" if found.reason else ""
+    return f"{where}, {'reachable' if found.reachable else f'not reachable{reason}'}"
 
 
-def _home_api(state: State | None) -> str:
+def _home_api(state: State | None, causes: Causes) -> str:
     if state is None:
         return "unknown"
     found = state.home_api
-    parts = (found.endpoint, found.reason, found.message)
+    told = found.message is None or causes.contain(clean(found.message, most=MAX_MESSAGE))
+    parts = (found.endpoint, found.reason, None if told else found.message)
     return clean(" ".join([found.state, *(f"{part}" for part in parts if part)]))
 
 
@@ -204,7 +265,12 @@ def _numbers(found: Mapping[str, int]) -> dict[str, int]:
 
 
 def _waiting(
-    pods: Sequence[Pod] | Absent | Unread | None, not_read: list[str], now: float
+    pods: Sequence[Pod] | Absent | Unread | None,
+    leading: State | None,
+    causes: Causes,
+    words: _Words,
+    not_read: list[str],
+    now: float,
 ) -> tuple[Waiting, ...]:
     """The pods that have waited longest."""
     if isinstance(pods, Unread):
@@ -212,35 +278,54 @@ def _waiting(
     if pods is None or isinstance(pods, Absent | Unread):
         return ()
     ordered = sorted(pods, key=lambda pod: pod["metadata"].get("creationTimestamp", ""))
-    return tuple(_waits(pod, now) for pod in ordered[:WAITING])
+    namespaces = {} if leading is None else {one.home: one for one in leading.namespaces}
+    return tuple(_waits(pod, namespaces, causes, words, now) for pod in ordered[:WAITING])
 
 
-def _waits(pod: Pod, now: float) -> Waiting:
-    status, metadata = pod.get("status") or {}, pod["metadata"]
-    reason, message = status.get("reason"), status.get("message")
-    if not reason:
-        for one in status.get("conditions") or ():
-            if one["type"] == PodCondition.POD_SCHEDULED and one.get("status") == "False":
-                reason, message = one.get("reason"), one.get("message")
-    if not reason:
-        states = (one.get("state") or {} for one in status.get("containerStatuses") or ())
-        waiting = next((one["waiting"] for one in states if one.get("waiting")), {})
-        reason, message = waiting.get("reason"), waiting.get("message")
-    created = timestamps.epoch(metadata.get("creationTimestamp"))
+def _waits(
+    pod: Pod,
+    namespaces: Mapping[str, NamespaceState],
+    causes: Causes,
+    words: _Words,
+    now: float,
+) -> Waiting:
+    """A pod without a reason waits for the reason of its namespace, which farlet reports there
+    where it is not allowed to write the status of pods."""
+    metadata = pod["metadata"]
     name = f"{metadata['namespace']}/{metadata['name']}"
+    reason, message = _reason(pod)
+    if not reason and (namespace := namespaces.get(metadata["namespace"])) is not None:
+        reason, message = namespace.reason, namespace.problem
+    if not reason and not message:
+        message = f"see farlet explain {name}"
+    told = words(message or "")
+    created = timestamps.epoch(metadata.get("creationTimestamp"))
     return Waiting(
         pod=clean(name, most=320),
         reason=clean(reason or "no reason on the pod", most=80),
-        message=clean(message or ("" if reason else f"see farlet explain {name}"), most=400),
+        message="" if causes.contain(told) else told,
         age=age(None if created is None else now - created),
     )
+
+
+def _reason(pod: Pod) -> tuple[str | None, str | None]:
+    """Why a pod waits, as it shows it itself: reason and message."""
+    status = pod.get("status") or {}
+    if reason := status.get("reason"):
+        return reason, status.get("message")
+    for one in status.get("conditions") or ():
+        if one["type"] == PodCondition.POD_SCHEDULED and one.get("status") == "False":
+            return one.get("reason"), one.get("message")
+    states = (one.get("state") or {} for one in status.get("containerStatuses") or ())
+    waiting = next((one["waiting"] for one in states if one.get("waiting")), {})
+    return waiting.get("reason"), waiting.get("message")
 
 
 def _namespaces(state: State | None) -> tuple[str, ...]:
     if state is None:
         return ()
     lines = [
-        clean(f"{one.home} -> {one.foreign}{f': {one.problem}' if one.problem else ''}")
+        clean(f"{one.home} -> {one.foreign or 'none'}{', pods wait' if one.problem else ''}")
         for one in state.namespaces[:NAMESPACES]
     ]
     if len(state.namespaces) > NAMESPACES:

@@ -21,9 +21,12 @@ def to_text(found: Report) -> str:
 
 
 def _lines(found: Report) -> Iterator[str]:
+    for problem in found.manager_problems:
+        yield f"{click.style('Manager', fg='red')}: {problem}"
     if not found.nodes and not found.not_read:
         yield (
-            "No virtual nodes of farlet in this cluster."
+            "No virtual nodes of farlet in this cluster. To create one, or to continue where "
+            "farlet connect stopped: run it again with the same flags"
             if found.installed
             else "No virtual nodes: farlet is not installed in this cluster, which has no "
             "definition of VirtualNode. To install it: farlet connect --help"
@@ -55,7 +58,8 @@ def _node(node: NodeReport) -> Iterator[str]:
         told = f": {pod.message}" if pod.message else ""
         yield f"    {pod.pod}  {pod.age}  {click.style(pod.reason, fg='yellow')}{told}"
     for problem in node.problems:
-        yield f"  {click.style('problem', fg='red')}          {problem}"
+        yield f"  {click.style('problem', fg='red')}          {problem.cause}"
+        yield f"    affects        {', '.join(problem.affects)}"
     for line in node.not_read:
         yield f"  not read         {line}"
 
