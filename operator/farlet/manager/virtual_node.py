@@ -324,6 +324,13 @@ def object_name(node: str) -> str:
     return f"{FARLET}-{node}"
 
 
+def foreign_secret(declared: Mapping[str, Any]) -> str:
+    """Name of the Secret with the foreign credentials of a VirtualNode, also of a later version."""
+    foreign = (declared.get("spec") or {}).get("foreign") or {}
+    named = (foreign.get("kubeconfigSecret") or {}).get("name")
+    return str(named or f"{object_name(declared['metadata']['name'])}-foreign")
+
+
 class VirtualNode(BaseModel):
     """One VirtualNode, without its status."""
 

@@ -7,12 +7,14 @@ from typing import Any, cast
 
 import pytest
 
+from farlet import errors
 from farlet.cli import json_output
 from farlet.cli.explain import report, text, virtual_nodes
 from farlet.cli.explain.facts import Facts, Requirement
 from farlet.cli.reading import ABSENT, Unread
 from farlet.constants import (
     ACCESS,
+    CORDONED,
     FOREIGN_CLUSTER,
     HOME_NAMESPACE,
     HOME_UID,
@@ -163,9 +165,128 @@ NOT_READY = {"type": "Ready", "status": "Unknown", "message": "Kubelet stopped p
 LOOP = {"waiting": {"reason": "CrashLoopBackOff"}}
 
 
+TAINT = {"key": "farlet.io/virtual-node", "effect": "NoSchedule"}
+UNSCHEDULABLE = {"key": "node.kubernetes.io/unschedulable", "effect": "NoSchedule"}
+REVOKED = errors.credentials_rejected("foreign", "Unauthorized")
+
+
+def _unbound(**spec: Any) -> dict[str, Any]:
+    tolerations = [{"key": "farlet.io/virtual-node", "operator": "Exists"}]
+    return {**NO_NODE, "spec": {"containers": [], "tolerations": tolerations, **spec}}
+
+
+def _far(*, cordoned: str | None = None, ready: str = "True", **spec: Any) -> dict[str, Any]:
+    """The virtual node `far`."""
+    annotations = {FOREIGN_CLUSTER: "c"}
+    if cordoned:
+        annotations[CORDONED] = cordoned
+    failed = {"type": "farlet.io/ForeignReachable", "status": "False", "message": REVOKED}
+    conditions = [{"type": "Ready", "status": ready, "message": "Kubelet stopped posting"}]
+    return {
+        "metadata": {
+            "name": "far",
+            "uid": "n",
+            "annotations": annotations,
+            "labels": {"kubernetes.io/hostname": "far"},
+        },
+        "spec": {"taints": [TAINT, UNSCHEDULABLE], **spec},
+        "status": {"conditions": [*conditions, failed]},
+    }
+
+
+def _meant(node: dict[str, Any], pod: dict[str, Any], **more: Any) -> Facts:
+    """Of a pod that the home scheduler has bound to no node."""
+    return _facts(pod, node=None, foreign_namespace=None, virtual_nodes=[node], **more)
+
+
+GENERAL = "- The home scheduler decides this, before farlet sees the pod"
+HELD = _far(cordoned="foreign-unreachable", unschedulable=True)
+FAR = {"kubernetes.io/hostname": "far"}
+
+
+@pytest.mark.parametrize(
+    ("facts", "expected"),
+    [
+        pytest.param(
+            _meant(HELD, _unbound(), foreign_secrets={"far": "mine"}),
+            "- The Node far takes no new pods: farlet has cordoned it, since the foreign API "
+            "server does not serve farlet: the foreign API server does not accept farlet's "
+            "credentials (401 Unauthorized): they have expired or were revoked. Run farlet connect again, or "
+            "put a kubeconfig with new ones into the Secret mine (docs/how-to/renew-credentials.md)"
+            ". farlet uncordons it as soon as that is over\n",
+            id="farlet has cordoned its node",
+        ),
+        pytest.param(
+            _meant(HELD, _unbound()),
+            "into the Secret farlet-far-foreign (docs",
+            id="a Secret that no VirtualNode names",
+        ),
+        pytest.param(
+            _meant(_far(cordoned="drain", unschedulable=True), _unbound()),
+            "- The Node far takes no new pods: farlet drains it before it stops. The next start "
+            "uncordons it\n",
+            id="farlet drains its node",
+        ),
+        pytest.param(
+            _meant(_far(unschedulable=True), _unbound()),
+            "- The Node far takes no new pods: an administrator or a drain has cordoned it. To let "
+            "it take pods again: kubectl uncordon far\n",
+            id="an administrator has cordoned it",
+        ),
+        pytest.param(
+            _meant(_far(ready="Unknown"), _unbound()),
+            "- The Node far takes no new pods: it is not ready: Kubelet stopped posting. See "
+            "farlet status\n",
+            id="the node is not ready",
+        ),
+        pytest.param(
+            _meant(_far(), _unbound(nodeSelector=FAR, tolerations=[])),
+            "- The pod does not tolerate the taint farlet.io/virtual-node:NoSchedule of the Node "
+            'far. Add to its spec: tolerations: [{"key": "farlet.io/virtual-node", "operator": '
+            '"Exists"}]\n',
+            id="a pod without the toleration",
+        ),
+        pytest.param(_meant(HELD, _unbound(tolerations=[])), GENERAL, id="other nodes"),
+        pytest.param(
+            _meant(HELD, _unbound(nodeSelector={"a": "b"})), GENERAL, id="another selector"
+        ),
+        pytest.param(_meant(_far(), _unbound()), GENERAL, id="nothing is known"),
+        pytest.param(_meant({**HELD, "metadata": {"name": "far"}}, _unbound()), GENERAL,
+            id="a node that farlet does not serve",
+        ),
+    ],
+)  # fmt: skip
+def test_a_pod_without_a_node_is_explained_by_the_virtual_nodes(
+    facts: Facts, expected: str
+) -> None:
+    said = _said(facts)
+    assert expected in said
+    assert ("farlet sees the pod" in said) is (expected == GENERAL)
+
+
+def test_of_two_virtual_nodes_one_takes_pods() -> None:
+    near = _far()
+    near["metadata"]["name"] = "near"
+    said = _said(_facts(_unbound(), node=None, foreign_namespace=None, virtual_nodes=[near, HELD]))
+    assert "The Node far takes no new pods" in said
+    assert GENERAL in said
+
+
 @pytest.mark.parametrize(
     ("facts", "fragments"),
     [
+        pytest.param(
+            _facts(_pod(), denied="kubectl create rolebinding farlet-far -n shop"),
+            ("- HomeNamespaceForbidden: kubectl create rolebinding farlet-far -n shop\n",),
+            id="farlet is not allowed to report on pods of the home namespace",
+        ),
+        pytest.param(
+            _facts(
+                _pod(reason="ForeignUnauthorized", message=REVOKED), foreign_secrets={"far": "mine"}
+            ),
+            ("ones into the Secret mine (docs", "valid credentials into the Secret `mine` ("),
+            id="the Secret of a node has its name",
+        ),
         pytest.param(
             _facts(NO_NODE, node=None),
             ("none: the scheduler of the home cluster", "0/4 nodes", "describe nodes -l type="),

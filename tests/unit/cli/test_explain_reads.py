@@ -68,7 +68,18 @@ HOME = {
     },
     "/apis/farlet.io/v1alpha1/namespaces/farlet/virtualnodes/far": DECLARED,
 }
+VIRTUAL_NODES = "/apis/farlet.io/v1alpha1/namespaces/farlet/virtualnodes"
+DENIED = (
+    "farlet is not allowed to patch pods/status in the home namespace shop, so its pods stay "
+    "Pending. In the home cluster: kubectl create rolebinding farlet-far -n shop"
+)
 SECRET = "/api/v1/namespaces/shop/secrets/key"
+
+
+def _event(message: str) -> dict[str, Any]:
+    metadata = {"namespace": "default", "name": "far.1", "uid": "e"}
+    about = {"kind": "Node", "name": "far", "uid": "far"}
+    return {"metadata": metadata, "involvedObject": about, "message": message}
 
 
 def _answers(
@@ -80,9 +91,14 @@ def _answers(
             return await apiserver.status(403)(request)
         if request.path in known:
             return web.json_response(known[request.path])
-        if request.path.endswith("/events"):
+        lists = {"/api/v1/nodes": [CORDONED], VIRTUAL_NODES: [DECLARED]}
+        if request.path.endswith("/events") or request.path in lists:
+            items = lists.get(request.path, [])
+            if request.path == "/api/v1/namespaces/default/events":
+                assert "HomeNamespaceForbidden" in request.query["fieldSelector"]
+                items = [_event(DENIED.replace("shop", "other")), _event(DENIED)]
             metadata = {"resourceVersion": "1"}
-            return web.json_response({"kind": "EventList", "metadata": metadata, "items": []})
+            return web.json_response({"kind": "List", "metadata": metadata, "items": items})
         return await apiserver.status(404)(request)
 
     return answer
@@ -147,6 +163,29 @@ async def test_an_object_that_may_not_be_read_is_not_missing(tmp_path: Path) -> 
 async def test_the_address_for_pods_that_only_farlet_knows_is_no_cause(tmp_path: Path) -> None:
     found, _ = await _explained(tmp_path)
     assert found["home"]["access mode"] == "home"
+
+
+CORDONED = {
+    **NODE,
+    "metadata": {**NODE["metadata"], "labels": {"type": "virtual-kubelet"}},  # type: ignore[dict-item]
+    "spec": {"unschedulable": True},
+}
+
+
+async def test_a_pod_without_a_node_is_explained_by_the_virtual_nodes(tmp_path: Path) -> None:
+    unbound = {**POD, "spec": {"containers": [{"name": "app", "image": "x"}]}}
+    found, seen = await _explained(tmp_path, pod=unbound)
+    assert found["advice"][0] == (
+        "The Node far takes no new pods: an administrator or a drain has cordoned it. To let it "
+        "take pods again: kubectl uncordon far"
+    )
+    listed = [path for _, path, _ in seen if path in {"/api/v1/nodes", VIRTUAL_NODES}]
+    assert sorted(listed) == ["/api/v1/nodes", VIRTUAL_NODES]
+
+
+async def test_an_event_of_the_node_explains_a_pod_that_shows_nothing(tmp_path: Path) -> None:
+    found, _ = await _explained(tmp_path)
+    assert found["advice"][0] == f"HomeNamespaceForbidden: {DENIED}"
 
 
 async def test_the_foreign_namespace_of_a_pod_without_a_node_is_not_guessed(tmp_path: Path) -> None:

@@ -476,7 +476,7 @@ def test_a_pod_that_cannot_show_its_reason_has_that_of_its_namespace() -> None:
     assert f"  problem          {fix}\n    affects        namespace shop\n" in said
 
 
-EXITED = {"state": {"waiting": {"reason": "CrashLoopBackOff"}}, "lastState": {}}
+EXITED: Any = {"state": {"waiting": {"reason": "CrashLoopBackOff"}}, "lastState": {}}
 EXITED["lastState"] = {"terminated": {"exitCode": 1, "reason": "Error", "message": "farlet: no"}}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from farlet.cli.reading import Absent, Unread
 from farlet.constants import ObjectKey
@@ -32,6 +32,12 @@ class Facts:
     """By the settings; `None`: not offloaded."""
     namespace: object = None
     """The foreign Namespace."""
+    virtual_nodes: Sequence[Node] | Absent | Unread = ()
+    """Those to which the scheduler can bind a pod that has no node; of a pod with one, none."""
+    foreign_secrets: Mapping[str, str] = field(default_factory=dict)
+    """Name of a virtual node to that of the Secret with its foreign credentials."""
+    denied: str = ""
+    """Why farlet cannot report on pods of the home namespace, as it reports on its Node."""
     mirror: Pod | Absent | Unread | None = None
     mode: str = ""
     """The access mode by annotation and settings."""

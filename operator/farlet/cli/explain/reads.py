@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from farlet import access, errors, names
@@ -20,12 +20,20 @@ from farlet.cli.reading import ABSENT, Absent, Unread, clean, read
 from farlet.client import credential_sources, kinds, resources
 from farlet.client.cluster import Cluster
 from farlet.client.resources import Resource
-from farlet.constants import HOME_CLUSTER, ObjectKey
+from farlet.constants import (
+    HOME_CLUSTER,
+    JSON,
+    VIRTUAL_NODE_LABEL,
+    VIRTUAL_NODE_LABEL_VALUE,
+    ObjectKey,
+    Reason,
+)
 from farlet.context import Context, NotConfigured
 from farlet.forge import claims, copies
 from farlet.forge.references import Kind
-from farlet.k8s_types import Event, Node, Pod
+from farlet.k8s_types import Event, Node, Pod, PodPhase, PodStatus
 from farlet.manager import virtual_node
+from farlet.reconcile.event_recorder import NODE_EVENTS
 from farlet.settings import ReadingSettings
 from farlet.telemetry import logs
 from farlet.telemetry.metrics import Metrics
@@ -34,6 +42,7 @@ T = TypeVar("T")
 
 EVENTS = 500
 """Read of each cluster; the latest are shown."""
+NODES = 50
 
 _CONTENT: Mapping[Kind, Resource[Any]] = {
     Kind.SECRET: resources.SECRETS,
@@ -82,8 +91,9 @@ async def facts(
         home_api=NotConfigured(),
         home_ca="",
     )
-    if ctx.node:
-        ctx = await _declared(home, ctx)
+    declared = await _virtual_nodes(home, ctx.node)
+    if ctx.node in declared:
+        ctx = _completed(ctx, declared[ctx.node])
     # Which node an unbound pod will run on is not known. A deleted pod can have a mirror.
     waits = not (bound or settings.nodename or isinstance(pod, Absent))
     name = None if waits else ctx.namespaces.foreign(key.namespace)
@@ -101,6 +111,9 @@ async def facts(
         node=node,
         foreign_namespace=name,
         namespace=namespace,
+        virtual_nodes=() if bound or isinstance(pod, Absent) else await _nodes(home, settings),
+        foreign_secrets={name: virtual_node.foreign_secret(one) for name, one in declared.items()},
+        denied=await _denied(home, bound, key.namespace) if bound and _is_silent(pod) else "",
         mirror=mirror,
         mode=mode,
         virtual_node_id=ctx.virtual_node_id,
@@ -115,15 +128,57 @@ async def _node(home: Cluster, name: str) -> Node | Absent | Unread:
     return await read(home.get(resources.NODES, name))
 
 
-async def _declared(home: Cluster, ctx: Context) -> Context:
-    """The settings, completed by the VirtualNode of that name if there is one."""
-    found = await read(home.get(kinds.VIRTUAL_NODES, ctx.node, namespace=virtual_node.FARLET))
+async def _nodes(home: Cluster, settings: ReadingSettings) -> Sequence[Node] | Absent | Unread:
+    """The virtual nodes of farlet, or the one that `--nodename` names."""
+    if settings.nodename:
+        found = await _node(home, settings.nodename)
+        return found if isinstance(found, Absent | Unread) else (found,)
+    selector = f"{VIRTUAL_NODE_LABEL}={VIRTUAL_NODE_LABEL_VALUE}"
+    listed = await read(home.list(resources.NODES, label_selector=selector, limit=NODES))
+    return listed if isinstance(listed, Absent | Unread) else listed.items
+
+
+async def _virtual_nodes(home: Cluster, name: str) -> Mapping[str, JSON]:
+    """The VirtualNode of this name, or all if it is empty, by name: those that can be read."""
+    resource, namespace = kinds.VIRTUAL_NODES, virtual_node.FARLET
+    if name:
+        one = await read(home.get(resource, name, namespace=namespace))
+        return {} if isinstance(one, Absent | Unread) else {name: one}
+    found = await read(home.list(resource, namespace=namespace, limit=NODES))
     if isinstance(found, Absent | Unread):
-        return ctx
+        return {}
+    return {one["metadata"]["name"]: one for one in found.items}
+
+
+def _completed(ctx: Context, declared: JSON) -> Context:
+    """The settings, completed by the VirtualNode of that name."""
     try:
-        return virtual_nodes.context(virtual_node.VirtualNode.parse(found).spec, ctx)
+        return virtual_nodes.context(virtual_node.VirtualNode.parse(declared).spec, ctx)
     except (ValueError, KeyError, errors.UsageError):
         return ctx  # of a later version, whose fields are not known here
+
+
+def _is_silent(pod: Pod | Absent) -> bool:
+    """It waits, and does not show why."""
+    status: PodStatus = {} if isinstance(pod, Absent) else pod.get("status") or {}
+    return status.get("phase") == PodPhase.PENDING and not status.get("reason")
+
+
+async def _denied(home: Cluster, node: str, namespace: str) -> str:
+    """farlet reports on the Node what it cannot report on pods; empty: no such report."""
+    selector = f"involvedObject.kind=Node,involvedObject.name={node}"
+    selector += f",reason={Reason.HOME_NAMESPACE_FORBIDDEN}"
+    found = await read(
+        home.list(
+            resources.WATCHED_EVENTS, namespace=NODE_EVENTS, field_selector=selector, limit=EVENTS
+        )
+    )
+    messages = (
+        ()
+        if isinstance(found, Absent | Unread)
+        else [one.get("message", "") for one in found.items]
+    )
+    return next((text for text in messages if f"home namespace {namespace}," in text), "")
 
 
 async def _home_id(

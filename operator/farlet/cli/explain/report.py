@@ -11,13 +11,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
-from farlet import reasons
+from farlet import errors, reasons
+from farlet.cli.explain import placement
 from farlet.cli.explain.facts import Facts, Moment, Report, Requirement
 from farlet.cli.reading import Absent, Unread, age, clean
 from farlet.constants import ACCESS, FOREIGN_CLUSTER, JSON, NodeCondition, PodCondition, Reason
 from farlet.forge import copies, mirror_event, timestamps
 from farlet.k8s_types import Condition, ContainerState, ContainerStatus, Event, Node, Pod
 from farlet.k8s_types import NodeCondition as NodeConditionShape
+from farlet.manager import virtual_node
 from farlet.planning import api_refusals, predicates
 
 EVENTS = 40
@@ -122,7 +124,7 @@ def _home(draft: _Draft, pod: Pod | None) -> None:
         home["phase"] += f", being deleted since {_since(draft, metadata['deletionTimestamp'])}"
     home["age"] = _since(draft, metadata.get("creationTimestamp"))
     if status.get("message"):
-        home["message"] = clean(status["message"])
+        home["message"] = clean(_named(draft, status["message"]))
     home["access mode"] = facts.mode
     conditions = _by_type(status.get("conditions"))
     scheduled = conditions.get(PodCondition.POD_SCHEDULED, {})
@@ -130,11 +132,7 @@ def _home(draft: _Draft, pod: Pod | None) -> None:
     if not name:
         home["node"] = "none: the scheduler of the home cluster has not found one"
         home["message"] = clean(scheduled.get("message") or home.get("message", "none"))
-        advice.append(
-            "The home scheduler decides this, before farlet sees the pod: compare its node "
-            "selector, affinity, tolerations (farlet.io/virtual-node) and requests with the node: "
-            "kubectl describe nodes -l type=virtual-kubelet"
-        )
+        _unbound(draft, pod)
         return
     home["node"] = clean(name)
     _node(draft)
@@ -142,8 +140,31 @@ def _home(draft: _Draft, pod: Pod | None) -> None:
         if reason in set(Reason):
             advice.append(_advice(draft, Reason(cast("str", reason))))
             break
+    if facts.denied:
+        advice.append(f"{Reason.HOME_NAMESPACE_FORBIDDEN}: {clean(facts.denied)}")
     if facts.foreign_namespace is None:
         home["foreign namespace"] = "none, according to the settings of this command"
+
+
+def _unbound(draft: _Draft, pod: Pod) -> None:
+    """The home scheduler has not placed it."""
+    nodes = draft.facts.virtual_nodes
+    found: Mapping[str, Sequence[str]] = {}
+    if draft.read("virtual nodes", nodes):
+        known = [one for one in cast("Sequence[Node]", nodes) if _is_farlets(one)]
+        found = placement.obstacles(pod, known)
+    for name, texts in found.items():
+        draft.advice += [clean(_named(draft, text, name)) for text in texts]
+    if not found or not all(found.values()):
+        draft.advice.append(
+            "The home scheduler decides this, before farlet sees the pod: compare its node "
+            "selector, affinity, tolerations (farlet.io/virtual-node) and requests with the node: "
+            "kubectl describe nodes -l type=virtual-kubelet"
+        )
+
+
+def _is_farlets(node: Node) -> bool:
+    return FOREIGN_CLUSTER in (node["metadata"].get("annotations") or {})
 
 
 def _node(draft: _Draft) -> None:
@@ -155,7 +176,7 @@ def _node(draft: _Draft) -> None:
             home["node"] = f"{name}, which does not exist any more"
         return
     node = cast("Node", node)
-    if FOREIGN_CLUSTER not in (node["metadata"].get("annotations") or {}):
+    if not _is_farlets(node):
         home["node"] = f"{name}, which farlet does not serve"
         advice.append(f"This pod does not run through farlet: kubectl describe node {name}")
         return
@@ -164,11 +185,11 @@ def _node(draft: _Draft) -> None:
     state = "ready" if ready.get("status") == "True" else "not ready"
     home["node"] = f"{name} ({state})"
     if state != "ready":
-        message = clean(ready.get("message", ""))
+        message = clean(_named(draft, ready.get("message", "")))
         advice.append(f"The Node {name} is not ready: {message}. See farlet status")
     for kind in (NodeCondition.FOREIGN_REACHABLE, NodeCondition.HOME_API_REACHABLE):
         if (found := conditions.get(kind, {})).get("status") == "False":
-            home[kind.value] = clean(found.get("message", ""))
+            home[kind.value] = clean(_named(draft, found.get("message", "")))
 
 
 # --- the mirror -----------------------------------------------------------------------------------
@@ -327,13 +348,25 @@ def _advice(draft: _Draft, reason: Reason) -> str:
     """`guide`, with the names that are known."""
     facts = draft.facts
     foreign = facts.foreign_namespace
+    text = _named(draft, guide(reason))
     if foreign is None:
-        return guide(reason)
+        return text
     if reason in _UNPREPARED and facts.ctx is not None:
         own, home = facts.ctx.namespaces.own, facts.key.namespace
         fix = api_refusals.preparation(foreign, system=own, home=home)
         return f"{reason} ({reasons.GUIDES[reason].who}): {fix}"
-    return guide(reason).replace("NAMESPACE", foreign)
+    return text.replace("NAMESPACE", foreign)
+
+
+def _named(draft: _Draft, text: str | None, node: str = "") -> str:
+    """A text of farlet with the name of the Secret with its foreign credentials."""
+    facts = draft.facts
+    if not node and not isinstance(facts.pod, Absent | Unread):
+        node = facts.pod["spec"].get("nodeName", "")
+    if not node or not text:
+        return text or ""
+    default = virtual_node.foreign_secret({"metadata": {"name": node}})
+    return errors.with_secret(text, "foreign", facts.foreign_secrets.get(node, default))
 
 
 _UNPREPARED = frozenset({Reason.FOREIGN_FORBIDDEN, Reason.NAMESPACE_NOT_FOUND})

@@ -17,7 +17,7 @@ from farlet.k8s_types import Lease, Node, Pod
 from farlet.manager import findings
 from farlet.manager.conditions import MAX_MESSAGE, NOT_APPLIED, ConditionType
 from farlet.manager.findings import QUIET, Reason
-from farlet.manager.virtual_node import object_name
+from farlet.manager.virtual_node import foreign_secret
 from farlet.telemetry.state import Expiry, NamespaceState, State
 
 NODES = 50
@@ -82,7 +82,7 @@ def _node(
             f"what the leader knows (pods, namespaces, expiry): no pod in the namespace "
             f"{facts.namespace} leads"
         )
-    words = _Words(_foreign_secret(name, declared))
+    words = _Words(foreign_secret(declared or {"metadata": {"name": name}}))
     causes = _causes(node, declared, own, leading, words)
     if renewed is not None and renewed > STALE_SECONDS:
         causes.add("Lease", f"no farlet has renewed the Lease for {age(renewed)}")
@@ -152,13 +152,6 @@ class _Words:
     def __call__(self, text: object) -> str:
         named = errors.with_secret(str(text), "foreign", self.foreign_secret)
         return clean(named, most=MAX_MESSAGE)
-
-
-def _foreign_secret(name: str, declared: JSON | None) -> str:
-    """Name of the Secret with the foreign credentials of a node."""
-    foreign = ((declared or {}).get("spec") or {}).get("foreign") or {}
-    named = (foreign.get("kubeconfigSecret") or {}).get("name")
-    return clean(named or f"{object_name(name)}-foreign", most=253)
 
 
 def _causes(
