@@ -296,6 +296,8 @@ class Credentials:
 
     async def _foreign(self, node: VirtualNode, name: str, *, rejected: bool) -> Finding:
         where = f"Secret {node.namespace}/{name}"
+        if name != node.foreign_secret:
+            where += ", which pods of an earlier spec mount,"
         secret = await self._secret(node, name)
         content = _data(secret).get(kubeconfigs.KEY)
         if secret is None or content is None:

@@ -211,9 +211,9 @@ FAR = {"kubernetes.io/hostname": "far"}
             _meant(HELD, _unbound(), foreign_secrets={"far": "mine"}),
             "- The Node far takes no new pods: farlet has cordoned it, since the foreign API "
             "server does not serve farlet: the foreign API server does not accept farlet's "
-            "credentials (401 Unauthorized): they have expired or were revoked. Run farlet connect again, or "
-            "put a kubeconfig with new ones into the Secret mine (docs/how-to/renew-credentials.md)"
-            ". farlet uncordons it as soon as that is over\n",
+            "credentials (401 Unauthorized): they have expired or were revoked. Run farlet connect "
+            "again, or put a kubeconfig with new ones into the Secret mine "
+            "(docs/how-to/renew-credentials.md). farlet uncordons it as soon as that is over\n",
             id="farlet has cordoned its node",
         ),
         pytest.param(

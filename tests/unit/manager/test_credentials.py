@@ -710,7 +710,20 @@ def test_a_token_that_pods_still_mount_is_renewed_while_the_secret_of_the_spec_i
     assert rolling.token != first
     assert says(found) == ("False", "ForeignKubeconfigMissing")
     assert "Secret farlet/new does not exist" in found.message
-    assert f"the foreign token in Secret farlet/{FOREIGN} is valid until" in found.message
+    assert (
+        f"; without a problem: the foreign token in Secret farlet/{FOREIGN}, which pods of an "
+        "earlier spec mount, is valid until "
+    ) in found.message
+
+
+def test_each_missing_secret_of_a_rollout_that_is_stuck_is_told_apart(rolling: Harness) -> None:
+    rolling.mounted = frozenset({FOREIGN, "second"})
+    found = rolling.step()
+    assert says(found) == ("False", "ForeignKubeconfigMissing")
+    assert "Secret farlet/new does not exist" in found.message
+    assert (
+        "Secret farlet/second, which pods of an earlier spec mount, does not exist"
+    ) in found.message
 
 
 def test_both_tokens_of_a_rollout_are_renewed_and_verified_once(rolling: Harness) -> None:
