@@ -15,7 +15,7 @@ from clusters import kwok, rest
 from clusters.cluster import Cluster
 from farlet.certs import key_pairs, signing_requests
 from farlet.constants import Signer
-from farlet.manager import client_credentials, foreign_token
+from farlet.manager import client_certificate, foreign_token
 from farlet.manager.conditions import Condition
 from farlet.manager.kubeconfigs import Kubeconfig
 from farlet.manager.serving_approval import Approver
@@ -35,7 +35,7 @@ async def test_credentials_are_created_renewed_and_revoked(
     await site.give_token()
 
     # The first certificate waits for a person.
-    monkeypatch.setattr(client_credentials, "LIFETIME", FIRST_LIFE)
+    monkeypatch.setattr(client_certificate, "LIFETIME", FIRST_LIFE)
     manager = site.credentials()
     found = await manager.reconcile(site.node)
     assert (found.status, found.reason) == ("False", "ApprovalRequired")

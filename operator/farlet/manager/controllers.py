@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 import structlog
 
 from farlet.constants import JSON, ObjectKey
-from farlet.manager.node_controller import Dependencies, NodeController
 from farlet.manager.virtual_node import FARLET, INSTANCE_LABEL, KIND, VirtualNode
+from farlet.manager.virtual_node_controller import Dependencies, VirtualNodeController
 
 log = structlog.get_logger()
 
@@ -19,7 +19,7 @@ class Controllers:
 
     def __init__(self, dependencies: Dependencies) -> None:
         self._dependencies = dependencies
-        self._controllers: dict[ObjectKey, NodeController] = {}
+        self._controllers: dict[ObjectKey, VirtualNodeController] = {}
         self._tasks: dict[ObjectKey, asyncio.Task[None]] = {}
 
     @property
@@ -73,13 +73,13 @@ class Controllers:
         elif controller is not None:
             controller.node_changed(found)
         else:
-            controller = self._controllers[key] = NodeController(key, self._dependencies)
+            controller = self._controllers[key] = VirtualNodeController(key, self._dependencies)
             controller.node_changed(found)
             self._tasks[key] = asyncio.create_task(
                 self._run(key, controller), name=f"node {key.name}"
             )
 
-    async def _run(self, key: ObjectKey, controller: NodeController) -> None:
+    async def _run(self, key: ObjectKey, controller: VirtualNodeController) -> None:
         await controller.run()
         self._forget(key)  # the watch missed its deletion
 

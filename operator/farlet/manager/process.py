@@ -21,9 +21,9 @@ from farlet.constants import JSON
 from farlet.home.kopf_session import KopfSessions
 from farlet.manager import credentials, handlers, kubeconfig_client, serving_approval
 from farlet.manager.controllers import Controllers
-from farlet.manager.node_controller import Dependencies
 from farlet.manager.states import StateReader
 from farlet.manager.virtual_node import KIND, MANAGER, VirtualNode
+from farlet.manager.virtual_node_controller import Dependencies
 from farlet.settings import ManagerSettings
 from farlet.telemetry import logs, probes
 from farlet.telemetry.metrics import Metrics

@@ -14,8 +14,8 @@ from farlet.constants import JSON, ObjectKey
 from farlet.manager import conditions, states
 from farlet.manager.conditions import CREDENTIALS_NOT_CHECKED, Condition, ConditionType
 from farlet.manager.controllers import Controllers
-from farlet.manager.node_controller import RESYNC_SECONDS, Dependencies
 from farlet.manager.virtual_node import VirtualNode
+from farlet.manager.virtual_node_controller import RESYNC_SECONDS, Dependencies
 from farlet.telemetry.state import ForeignState, State
 from unit import faketime
 from unit.manager import nodes

@@ -15,7 +15,7 @@ import structlog.testing
 from farlet import errors
 from farlet.certs import key_pairs
 from farlet.constants import ObjectKey
-from farlet.manager import client_credentials, credentials, kubeconfigs
+from farlet.manager import client_certificate, credentials, kubeconfigs
 from farlet.manager.conditions import Condition
 from farlet.manager.kubeconfigs import Kubeconfig
 from unit import certificates
@@ -221,7 +221,7 @@ def test_a_request_of_this_name_for_another_key_is_not_used(h: Harness) -> None:
     h.step()
     h.home_server.secret(HOME, **{"pending-key": h.home_server.read(HOME)["pending-key"]})
     name = h.request["metadata"]["name"]
-    other = client_credentials.request_body("far", key_pairs.new_key(), labels={})
+    other = client_certificate.request_body("far", key_pairs.new_key(), labels={})
     h.home_server.put(f"{CSRS}/{name}", {**h.request, "spec": other["spec"]})
     h.grant()
     found = h.step()

@@ -64,7 +64,7 @@ class _Parsed(NamedTuple):
     """Why its spec is not applied."""
 
 
-class NodeController:
+class VirtualNodeController:
     """One VirtualNode, until its deletion."""
 
     def __init__(self, key: ObjectKey, dependencies: Dependencies) -> None:

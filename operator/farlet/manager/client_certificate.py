@@ -1,6 +1,6 @@
 """The client certificate of a node: when to request it, and what its request leads to. Pure.
 
-`credentials` sends the requests.
+`home_credentials` sends the requests.
 
 The manager keeps the key of an open request in the Secret, so that a restart or a lost answer leads
 to the same request again: its name is a digest of the key. So a node never has two open requests.
