@@ -68,9 +68,9 @@ def explain(*, key: ObjectKey, output: str, **flags: object) -> None:
 def status(*, output: str, watch: bool, **flags: object) -> None:
     """Show virtual nodes, their leaders and pods, which pods wait and why, and what expires when.
 
-    Reads Nodes, Leases, VirtualNodes, farlet's pods and their port 8081 in the home cluster, with
-    the credentials of an administrator; the output names what they are not allowed to read. The
-    exit code is 1 if a virtual node is not ready, or if there is none.
+    Reads Nodes, Leases, VirtualNodes, the manager, farlet's pods and their port 8081 in the home
+    cluster, with the credentials of an administrator; the output names what they are not allowed to
+    read. The exit code is 1 if a virtual node takes no pods, or if there is none.
     """
     wanted = loading.load(StatusSettings, settings_flags.given(flags))
     if watch and (output == "json" or not sys.stdout.isatty()):

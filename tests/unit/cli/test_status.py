@@ -533,8 +533,10 @@ def test_a_manager_that_does_not_run_is_explained(manager: Manager, expected: st
     assert "To create one, or to continue where farlet connect stopped: run it again" in said
 
 
-def test_a_cluster_without_virtual_nodes_by_definition_needs_no_manager() -> None:
-    assert report.report(_facts(manager=Manager(ABSENT)), NOW).manager_problems == ()
+@pytest.mark.parametrize("virtual_nodes", [ABSENT, [], FORBIDDEN])
+def test_nodes_that_were_installed_by_hand_need_no_manager(virtual_nodes: Any) -> None:
+    facts = _facts(manager=Manager(ABSENT), virtual_nodes=virtual_nodes)
+    assert report.report(facts, NOW).manager_problems == ()
 
 
 def test_causes_that_several_conditions_join_are_told_apart() -> None:

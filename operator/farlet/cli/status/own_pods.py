@@ -34,10 +34,11 @@ def _fix(why: str, pod: Pod) -> str:
 def manager_problems(facts: Facts) -> tuple[str, ...]:
     """Why the manager, without which no virtual node is created or changed, does not run.
 
-    A cluster without the definition of VirtualNode needs none.
+    Nodes that were installed by hand need none.
     """
-    manager = facts.manager
-    if isinstance(facts.virtual_nodes, Absent) or isinstance(manager.deployment, Unread):
+    manager, declared = facts.manager, facts.virtual_nodes
+    by_hand = isinstance(declared, Absent | Unread) or (facts.nodes and not declared)
+    if by_hand or isinstance(manager.deployment, Unread):
         return ()
     name = f"Deployment {facts.namespace}/{MANAGER}"
     if isinstance(manager.deployment, Absent):
