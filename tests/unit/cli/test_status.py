@@ -436,9 +436,9 @@ def test_a_revoked_token_is_printed_once_with_all_that_it_affects() -> None:
         "    shop/web  4m  ForeignUnauthorized\n"
         f"  problem          {REVOKED}\n"
         "    affects        farlet-a (foreign), farlet-b (started), farlet-b (foreign), foreign "
-        "cluster, namespace shop, Node farlet.io/ForeignReachable=False (ForeignUnauthorized), "
-        "VirtualNode Ready=False (Unhealthy), VirtualNode ForeignReachable=False "
-        "(ForeignUnauthorized), VirtualNode CredentialsValid=False (ForeignCredentialsRejected)\n"
+        "cluster, Node farlet.io/ForeignReachable=False (ForeignUnauthorized), VirtualNode "
+        "Ready=False (Unhealthy), VirtualNode ForeignReachable=False (ForeignUnauthorized), "
+        "VirtualNode CredentialsValid=False (ForeignCredentialsRejected), namespace shop\n"
     )
 
 
@@ -550,6 +550,18 @@ def test_causes_that_several_conditions_join_are_told_apart() -> None:
         Problem("the token; it has expired", ("farlet-b (started)", "Ready")),
         Problem("a timeout of others; new", ("Ready",)),
     )
+
+
+def test_problems_beyond_the_bounds_are_counted() -> None:
+    found = causes.Causes()
+    for number in range(causes.PROBLEMS + 2):
+        found.add("namespace a", f"problem {number}")
+    for number in range(causes.PLACES + 2):
+        found.add(f"namespace {number}", "problem 0")
+    first, *_, last = found.problems()
+    assert (len(first.affects), first.affects[-1]) == (causes.PLACES + 1, "and 3 more")
+    assert last == Problem("and 2 more", ())
+    assert len(found.problems()) == causes.PROBLEMS + 1
 
 
 def test_nodes_that_could_not_be_read_are_not_denied() -> None:

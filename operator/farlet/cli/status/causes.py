@@ -18,15 +18,17 @@ class Causes:
 
     def __init__(self) -> None:
         self._places: dict[str, list[str]] = {}
+        self._left_out: set[str] = set()
 
     def add(self, place: str, text: str) -> None:
         """`place` is affected by the causes in `text`, which semicolons separate."""
         rest = text
         for cause in sorted(self._places, key=len, reverse=True):
-            shortened = _reference(cause).sub(_KNOWN, rest)
-            if shortened != rest:
-                self._note(cause, place)
-            rest = shortened
+            if cause in rest:
+                shortened = _reference(cause).sub(_KNOWN, rest)
+                if shortened != rest:
+                    self._note(cause, place)
+                rest = shortened
         new = [part for part in rest.split("; ") if not part.endswith(_KNOWN)]
         if new:
             self._note("; ".join(new), place)
@@ -37,15 +39,23 @@ class Causes:
 
     def problems(self) -> tuple[Problem, ...]:
         """In the order in which they were added."""
-        return tuple(
-            Problem(cause, tuple(places[:PLACES]))
-            for cause, places in list(self._places.items())[:PROBLEMS]
-        )
+        found = [
+            Problem(cause, (*places[:PLACES], *_more(len(places) - PLACES)))
+            for cause, places in self._places.items()
+        ]
+        return (*found, *(Problem(text, ()) for text in _more(len(self._left_out))))
 
     def _note(self, cause: str, place: str) -> None:
+        if cause not in self._places and len(self._places) == PROBLEMS:
+            self._left_out.add(cause)
+            return
         places = self._places.setdefault(cause, [])
         if place not in places:
             places.append(place)
+
+
+def _more(number: int) -> tuple[str, ...]:
+    return (f"and {number} more",) if number > 0 else ()
 
 
 def _reference(cause: str) -> re.Pattern[str]:

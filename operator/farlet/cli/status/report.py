@@ -161,7 +161,7 @@ def _causes(
     leading: State | None,
     words: _Words,
 ) -> Causes:
-    """What farlet, its Node and its VirtualNode report; the conditions of the last join causes."""
+    """What farlet, its Node and its VirtualNode report, whose conditions can join causes."""
     causes = Causes()
     for process in own:
         pod = clean(process.pod["metadata"]["name"], most=253)
@@ -170,12 +170,8 @@ def _causes(
         if isinstance(process.state, State):
             for check, text in list(process.state.problems.items())[:REASONS]:
                 causes.add(f"{pod} ({clean(check, most=80)})", words(text))
-    if leading is not None:
-        if leading.foreign.problem is not None:
-            causes.add("foreign cluster", words(leading.foreign.problem))
-        for one in leading.namespaces:
-            if one.problem is not None:
-                causes.add(f"namespace {clean(one.home, most=80)}", words(one.problem))
+    if leading is not None and leading.foreign.problem is not None:
+        causes.add("foreign cluster", words(leading.foreign.problem))
     for kind in (NodeCondition.FOREIGN_REACHABLE, NodeCondition.HOME_API_REACHABLE):
         condition = None if node is None else node_health.condition(node, kind)
         if condition is not None and condition["status"] == "False":
@@ -185,6 +181,9 @@ def _causes(
         if _is_problem(found):
             message = findings.problems(str(found.get("message", "")))
             causes.add(f"VirtualNode {_shown(found)}", words(message))
+    for namespace in () if leading is None else leading.namespaces:
+        if namespace.problem is not None:
+            causes.add(f"namespace {clean(namespace.home, most=80)}", words(namespace.problem))
     return causes
 
 

@@ -59,7 +59,8 @@ def _node(node: NodeReport) -> Iterator[str]:
         yield f"    {pod.pod}  {pod.age}  {click.style(pod.reason, fg='yellow')}{told}"
     for problem in node.problems:
         yield f"  {click.style('problem', fg='red')}          {problem.cause}"
-        yield f"    affects        {', '.join(problem.affects)}"
+        if problem.affects:
+            yield f"    affects        {', '.join(problem.affects)}"
     for line in node.not_read:
         yield f"  not read         {line}"
 
