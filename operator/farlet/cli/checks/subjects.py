@@ -148,7 +148,7 @@ async def _of_token(
     status = answer.get("status") or {}
     if status.get("authenticated") is not True:
         why = clean(status.get("error") or "Unauthorized", most=installed.MESSAGE_CHARS)
-        hint = errors.credentials_rejected("foreign", why).replace("farlet-NODE-foreign", secret)
+        hint = errors.with_secret(errors.credentials_rejected("foreign", why), "foreign", secret)
         return Finding(_CREDENTIALS, Outcome.FAILED, "its token is not accepted", hint), None
     user = reviews.user(status.get("user") or {})
     return Finding(_CREDENTIALS, Outcome.OK, f"a token of {user.name}"), user
