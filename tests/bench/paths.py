@@ -242,10 +242,7 @@ def _used(parts: Mapping[str, Used]) -> dict[str, float]:
 
 def _tables(found: Found, paths: Sequence[str], *, pods: int, where: Mapping[str, Any]) -> str:
     """One table per load: medians over the rounds, ratios to the direct path of the same round."""
-    head = (
-        f"{pods} pods; {where['cores']} cores ({where['cpu']}), {where['memory_gib']} GiB, "
-        f"load before {where['load_before']:.1f}"
-    )
+    head = f"{pods} pods; {report.machine_text(where)}, load before {where['load_before']:.1f}"
     lines = [head]
     for load, by in found.items():
         direct = by[DIRECT]

@@ -47,6 +47,14 @@ def machine() -> dict[str, Any]:
     }
 
 
+def machine_text(where: Mapping[str, Any]) -> str:
+    """A machine in one line, for the head of a table or page."""
+    return (
+        f"{where['cores']} cores ({where['cpu']}), {where['memory_gib']} GiB, "
+        f"Python {where['python']}"
+    )
+
+
 def result(
     count: int,
     variant: Variant,
@@ -122,9 +130,7 @@ def table(found: dict[str, Any]) -> str:
     titles = list(turns[0]["sides"])
     head = (
         f"{found['pods']} pods, {found['head']}; {len(turns)} turns of floor and "
-        f"{' and '.join(titles)}; {where['cores']} cores ({where['cpu']}), "
-        f"{where['memory_gib']} GiB, Python {where['python']}, load before "
-        f"{where['load_before']:.1f}"
+        f"{' and '.join(titles)}; {machine_text(where)}, load before {where['load_before']:.1f}"
     )
     lines = [
         head,

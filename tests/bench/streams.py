@@ -251,9 +251,8 @@ def _table(result: dict[str, Any]) -> str:
         ("bound to home Running, s: p50, p99, max", points("bound_to_running")),
     )
     head = (
-        f"{result['sessions']} exec sessions for {result['seconds']:.0f} s; {where['cores']} cores "
-        f"({where['cpu']}), {where['memory_gib']} GiB, Python {where['python']}, load before "
-        f"{where['load_before']:.1f}"
+        f"{result['sessions']} exec sessions for {result['seconds']:.0f} s; "
+        f"{report.machine_text(where)}, load before {where['load_before']:.1f}"
     )
     lines = [head, "", *(f"{name:44}{value}" for name, value in rows)]
     lines += [f"  {error}" for error in sorted(set(result["errors"]))[:10]]

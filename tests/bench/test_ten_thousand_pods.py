@@ -76,11 +76,7 @@ async def _grow(both: pair.Clusters) -> dict[str, _Point]:
 
 def _write(figures: dict[str, _Point]) -> None:
     today = datetime.datetime.now(datetime.UTC).date()
-    where = report.machine()
-    machine = (
-        f"{where['cores']} cores ({where['cpu']}), {where['memory_gib']} GiB, "
-        f"Python {where['python']}"
-    )
+    machine = report.machine_text(report.machine())
     lines = [
         f"# Ten thousand pods on one node, {today}",
         "",

@@ -309,11 +309,10 @@ def _deployment(ledger: Path, nodes: list[str]) -> dict[str, Any]:
 
 def _write(*sides: Side) -> None:
     today = datetime.datetime.now(datetime.UTC).date()
-    where = report.machine()
     machine = (
-        f"`make soak` on {where['cores']} cores ({where['cpu']}), {where['memory_gib']} GiB, "
-        f"Python {where['python']}; both control planes, a real foreign node and two farlets on "
-        "this machine. The home cluster has the default settings of Kubernetes."
+        f"`make soak` on {report.machine_text(report.machine())}; both control planes, a real "
+        "foreign node and two farlets on this machine. The home cluster has the default settings "
+        "of Kubernetes."
     )
     pods = (
         f"Each node ran a Deployment with {REPLICAS} replicas, a bare pod, and a pod that "

@@ -98,12 +98,10 @@ async def _token(foreign: rest.Api, workspace: Workspace) -> bytes:
 
 def _write(*, tokens: int, took: float, mib: float) -> None:
     today = datetime.datetime.now(datetime.UTC).date()
-    where = report.machine()
     machine = (
-        f"`make soak` on {where['cores']} cores ({where['cpu']}), {where['memory_gib']} GiB, "
-        f"Python {where['python']}; `kubectl get pods --watch` in a container on the real node of "
-        "the foreign cluster, through a gateway pod and the port-forward of the foreign API "
-        "server."
+        f"`make soak` on {report.machine_text(report.machine())}; `kubectl get pods --watch` in a "
+        "container on the real node of the foreign cluster, through a gateway pod and the "
+        "port-forward of the foreign API server."
     )
     lines = [
         f"# Idle watch through the gateway, {today}",

@@ -34,7 +34,7 @@ PAGE = """\
 
 Purpose: check that farlet works between clusters of different versions of Kubernetes.
 
-`make skew` on {machine}, Python {python}. Each pair ran pods of
+`make skew` on {machine}. Each pair ran pods of
 all access modes, one with a real client, one with pod-level resources, one resized in place, and
 one with the newest fields that its home API server knows. All of them converged. *Dropped* are the
 fields that the foreign API server did not keep; Events of the home pods named each of them.
@@ -173,9 +173,7 @@ def _write(skew: Skew, *, idle: float) -> None:
     rows = {line for line in old if line.startswith("| v1.") and not line.startswith(start)}
     lost = sorted(versions.BY_SERVER.get(skew, ()))
     rows.add(f"{start} 0 in {idle:.0f} s | {', '.join(f'`{path}`' for path in lost) or 'none'} |")
-    where = report.machine()
-    machine = f"{where['cores']} cores ({where['cpu']}), {where['memory_gib']} GiB"
-    text = PAGE.format(today=today, machine=machine, python=where["python"])
+    text = PAGE.format(today=today, machine=report.machine_text(report.machine()))
     page.write_text(text + "".join(f"{row}\n" for row in sorted(rows)))
 
 

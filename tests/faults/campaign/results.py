@@ -51,7 +51,7 @@ class Result:
 def page(result: Result, *, seed: int) -> str:
     """The page of a campaign that ended today."""
     today = datetime.datetime.now(datetime.UTC).date()
-    where, records, verdict = report.machine(), result.records, result.verdict
+    records, verdict = result.records, result.verdict
     rows = {
         f"faults, in {result.minutes:.0f} minutes": result.faults.total(),
         "of these, while another lasted": result.overlapping,
@@ -81,10 +81,9 @@ def page(result: Result, *, seed: int) -> str:
         "the same, longest": f"{max(result.pauses):.0f}",
     }
     machine = (
-        f"`make soak`, seed {seed}, on {where['cores']} cores ({where['cpu']}), "
-        f"{where['memory_gib']} GiB, Python {where['python']}; both control planes, a real foreign "
-        "node with a gateway, and two farlets with leader election on this machine. Two proxies "
-        "between farlet and the API servers inject the faults of requests."
+        f"`make soak`, seed {seed}, on {report.machine_text(report.machine())}; both control "
+        "planes, a real foreign node with a gateway, and two farlets with leader election on this "
+        "machine. Two proxies between farlet and the API servers inject the faults of requests."
     )
     lines = [
         f"# Random faults, {today}",
