@@ -1,6 +1,7 @@
 """The results of a benchmark: a table, and JSON to compare two runs."""
 
 import dataclasses
+import datetime
 import os
 import platform
 import statistics
@@ -14,6 +15,7 @@ from bench.floor import Floor
 from bench.serving import Run
 from bench.variants import Variant
 
+_RECORDS = Path(__file__).parents[2] / "docs" / "soak"
 _LIBRARIES = ("kopf", "kubernetes-asyncio", "aiohttp", "orjson")
 
 
@@ -53,6 +55,20 @@ def machine_text(where: Mapping[str, Any]) -> str:
         f"{where['cores']} cores ({where['cpu']}), {where['memory_gib']} GiB, "
         f"Python {where['python']}"
     )
+
+
+def write_record(
+    slug: str, title: str, *, purpose: str, said: Sequence[str] = (), table: Sequence[str]
+) -> None:
+    """The page of a long run with kwok nodes in `docs/soak/`; `table` are its lines."""
+    today = datetime.datetime.now(datetime.UTC).date()
+    where = (
+        f"`make soak` on {machine_text(machine())}; both control planes, kwok nodes and farlet on "
+        "this machine."
+    )
+    blocks = [f"# {title}, {today}", f"Purpose: {purpose}", where, *said, "\n".join(table)]
+    _RECORDS.mkdir(exist_ok=True)
+    (_RECORDS / f"{today}-{slug}.md").write_text("\n\n".join(blocks) + "\n")
 
 
 def result(

@@ -5,10 +5,8 @@ The test writes the figures to `docs/soak/`, with the date.
 
 import asyncio
 import dataclasses
-import datetime
 import re
 import time
-from pathlib import Path
 
 import aiohttp
 import pytest
@@ -21,7 +19,6 @@ from clusters import progress as progresses
 
 COUNTS = (1_000, 10_000)
 ELECTED = Side("start", {"leader-elect": "true", "kubelet-bind-address": "0"})
-RESULTS = Path(__file__).parents[2] / "docs" / "soak"
 
 _DEPTH = re.compile(r'^workqueue_depth\{name="pods"\} 0\.0$', re.MULTILINE)
 
@@ -109,23 +106,19 @@ async def _versions(on: Environment) -> dict[str, str]:
 
 
 def _write(found: dict[int, _Start]) -> None:
-    today = datetime.datetime.now(datetime.UTC).date()
-    machine = report.machine_text(report.machine())
-    lines = [
-        f"# Restart and failover with ten thousand pods, {today}",
-        "",
-        "Purpose: measure how long a starting farlet needs until every running pod had its first",
-        "pass, and check that it writes no status of a pod that has not changed.",
-        "",
-        f"`make soak` on {machine}; both control planes, kwok nodes and farlet on this machine.",
-        "",
-        "| pods Running | restart: seconds from exec | failover: seconds from the Lease |",
-        "|---|---|---|",
-    ]
-    lines += [
+    rows = [
         f"| {count} | {start.from_exec:.1f} | {start.from_lease:.1f} |"
         for count, start in found.items()
     ]
-    lines += ["", "No home pod had another resourceVersion afterwards."]
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"{today}-start.md").write_text("\n".join(lines) + "\n")
+    report.write_record(
+        "start",
+        "Restart and failover with ten thousand pods",
+        purpose="measure how long a starting farlet needs until every running pod had its first "
+        "pass, and check that it writes no status of a pod that has not changed.",
+        said=["No home pod had another resourceVersion afterwards."],
+        table=[
+            "| pods Running | restart: seconds from exec | failover: seconds from the Lease |",
+            "|---|---|---|",
+            *rows,
+        ],
+    )

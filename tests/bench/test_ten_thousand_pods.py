@@ -5,9 +5,7 @@ The test writes the figures to `docs/soak/`, with the date.
 
 import asyncio
 import dataclasses
-import datetime
 import time
-from pathlib import Path
 
 import pytest
 
@@ -22,7 +20,6 @@ GROWTH = 1.25
 MOST_MIB = 260
 """With ten thousand pods."""
 START, END = "before the first", "after all were deleted"
-RESULTS = Path(__file__).parents[2] / "docs" / "soak"
 
 
 @pytest.mark.soak
@@ -75,20 +72,16 @@ async def _grow(both: pair.Clusters) -> dict[str, _Point]:
 
 
 def _write(figures: dict[str, _Point]) -> None:
-    today = datetime.datetime.now(datetime.UTC).date()
-    machine = report.machine_text(report.machine())
-    lines = [
-        f"# Ten thousand pods on one node, {today}",
-        "",
-        "Purpose: measure memory and time for ten thousand pods.",
-        "",
-        f"`make soak` on {machine}; both control planes, kwok nodes and farlet on this machine.",
-        "",
-        "| pods Running | RSS of farlet, MiB | seconds since the first create |",
-        "|---|---|---|",
-    ]
-    lines += [
+    rows = [
         f"| {count} | {point.rss:.0f} | {point.seconds:.0f} |" for count, point in figures.items()
     ]
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"{today}-ten-thousand-pods.md").write_text("\n".join(lines) + "\n")
+    report.write_record(
+        "ten-thousand-pods",
+        "Ten thousand pods on one node",
+        purpose="measure memory and time for ten thousand pods.",
+        table=[
+            "| pods Running | RSS of farlet, MiB | seconds since the first create |",
+            "|---|---|---|",
+            *rows,
+        ],
+    )
