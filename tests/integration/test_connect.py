@@ -131,7 +131,7 @@ async def test_both_clusters_are_as_before_once_the_last_node_is_disconnected(
     await home.until("pods", rest.phase("Running"), name=STAYS, namespace=SPACE)
 
     printed = await administrator.disconnect("far")
-    (bare,) = (line for line in printed.splitlines() if "without a controller" in line)
+    (bare,) = (line for line in printed.splitlines() if "deletes" in line)
     assert f"{SPACE}/{STAYS}" in bare
     assert "the client certificate of system:node:far, valid until" in printed
     assert await foreign.find("pods", name=STAYS, namespace=FOREIGN_SPACE) is None
