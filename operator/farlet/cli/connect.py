@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable
 from typing import Any
 
 import click
 
 from farlet import errors
+from farlet.cli import commands
 from farlet.forge import capacity
 from farlet.settings import node_values, values
 
@@ -211,7 +211,7 @@ async def _connect(connection: Any, flags: dict[str, Any]) -> None:
             home,
             foreign,
             server=server,
-            status_command=f"farlet status{_of_side(flags, 'home')}",
+            status_command=f"farlet status{_given(flags, 'home').flags}",
             report=click.echo,
             seconds=flags["timeout"],
         ).run()
@@ -219,9 +219,8 @@ async def _connect(connection: Any, flags: dict[str, Any]) -> None:
 
 def _print_next(node: str, namespaces: tuple[str, ...], flags: dict[str, Any]) -> None:
     """The commands for a first pod, and those that show what becomes of it."""
-    kubectl = shlex.join(("kubectl", *_given("--context", flags["home_context"]),
-                          *_given("--kubeconfig", flags["home_kubeconfig"])))  # fmt: skip
-    home, foreign = _of_side(flags, "home"), _of_side(flags, "foreign")
+    home, foreign = _given(flags, "home"), _given(flags, "foreign")
+    kubectl = home.kubectl
     namespace = namespaces[0] if namespaces else "NAMESPACE"
     spec = (
         f'{{"spec":{{"nodeSelector":{{"kubernetes.io/hostname":"{node}"}},'
@@ -230,8 +229,8 @@ def _print_next(node: str, namespaces: tuple[str, ...], flags: dict[str, Any]) -
     click.echo(
         f"\nRun a first pod in the foreign cluster:\n\n  {kubectl} run hello -n {namespace} "
         f"--image=nginx --overrides='{spec}'\n  {kubectl} get pod hello -n {namespace} -o wide"
-        f"\n\nIf something is not as expected:\n\n  farlet status{home}"
-        f"\n  farlet explain {namespace}/hello{home}{foreign}"
+        f"\n\nIf something is not as expected:\n\n  farlet status{home.flags}"
+        f"\n  farlet explain {namespace}/hello{home.flags}{foreign.flags}"
     )
     if not namespaces:
         click.echo(
@@ -239,15 +238,5 @@ def _print_next(node: str, namespaces: tuple[str, ...], flags: dict[str, Any]) -
         )
 
 
-def _of_side(flags: dict[str, Any], side: str) -> str:
-    """The flags for one cluster, as they were given, for another command of farlet."""
-    given = [
-        word
-        for what in ("context", "kubeconfig")
-        for word in _given(f"--{side}-{what}", flags[f"{side}_{what}"])
-    ]
-    return "".join(f" {shlex.quote(word)}" for word in given)
-
-
-def _given(flag: str, value: str | None) -> tuple[str, ...]:
-    return () if value is None else (flag, value)
+def _given(flags: dict[str, Any], side: str) -> commands.Connection:
+    return commands.Connection(side, flags[f"{side}_context"], flags[f"{side}_kubeconfig"])

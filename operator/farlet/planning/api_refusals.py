@@ -255,6 +255,10 @@ def system_of(text: str) -> str:
     return _BY_HAND if account is None else account["namespace"]
 
 
+CONTEXTS = "--home-context HOME --foreign-context FOREIGN"
+"""In a command of a text, in place of the contexts of its reader, which farlet does not know."""
+
+
 def preparation(namespace: str, *, system: str, home: str = HOME_NAMESPACE) -> str:
     """How to prepare a foreign namespace for mirror pods of the home namespace `home`.
 
@@ -267,7 +271,7 @@ def preparation(namespace: str, *, system: str, home: str = HOME_NAMESPACE) -> s
         added = "" if namespace == system else f" --namespace {home}"
         return (
             "Run this with your contexts, and with the other flags of the first farlet connect: "
-            f"farlet connect --home-context HOME --foreign-context FOREIGN --node {named}{added} "
+            f"farlet connect {CONTEXTS} --node {named}{added} "
             "(a node without farlet connect: docs/namespaces.md)"
         )
     if namespace == system:

@@ -6,11 +6,11 @@ An administrator can read these objects. farlet itself cannot, and does not need
 from __future__ import annotations
 
 import asyncio
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from farlet import errors
+from farlet.cli import commands
 from farlet.cli.checks.findings import Finding, Outcome
 from farlet.cli.reading import ABSENT, Absent, Unread, clean, read
 from farlet.client import kinds
@@ -66,14 +66,10 @@ class Installation:
 
 def not_checked(what: str, why: str, settings: Settings) -> Finding:
     """A finding that only farlet itself can make, with the command for it."""
-    given = (
-        ("--kubeconfig", settings.home_kubeconfig),
-        ("--context", settings.home_context),
-    )
-    flags = [word for flag, value in given if value is not None for word in (flag, str(value))]
+    home = commands.home_of(settings)
     name = virtual_node.object_name(settings.nodename)
-    command = ["kubectl", *flags, "-n", FARLET, "exec", f"deploy/{name}", "--", "farlet", "check"]
-    hint = f"check it with the credentials of farlet: {shlex.join(command)}"
+    command = f"{home.kubectl} -n {FARLET} exec deploy/{name} -- farlet check"
+    hint = f"check it with the credentials of farlet: {command}"
     return Finding(what, Outcome.WARNING, f"not checked: {why}", hint)
 
 

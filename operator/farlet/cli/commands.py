@@ -1,0 +1,60 @@
+"""Commands that a text advises, with the contexts and kubeconfigs that were given. Pure.
+
+A pasted command must not reach another cluster, the one of the current context.
+"""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+
+from farlet.planning import api_refusals
+from farlet.settings.connections import ConnectionSettings, HomeConnectionSettings
+from farlet.settings.inspecting import ReadingSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """How one of the clusters was given; `None`: by default."""
+
+    side: str
+    """`home` or `foreign`."""
+    context: str | None
+    kubeconfig: str | None
+
+    @property
+    def kubectl(self) -> str:
+        """The beginning of a command of kubectl in this cluster."""
+        return f"kubectl{self._words('--context', '--kubeconfig')}"
+
+    @property
+    def flags(self) -> str:
+        """The flags of another command of farlet, each after a space."""
+        return self._words(f"--{self.side}-context", f"--{self.side}-kubeconfig")
+
+    def _words(self, context: str, kubeconfig: str) -> str:
+        given = ((context, self.context), (kubeconfig, self.kubeconfig))
+        words = [word for flag, value in given if value is not None for word in (flag, value)]
+        return "".join(f" {shlex.quote(word)}" for word in words)
+
+
+def home_of(settings: HomeConnectionSettings) -> Connection:
+    """The home cluster, as a command of farlet was told."""
+    return Connection("home", settings.home_context, _text(settings.home_kubeconfig))
+
+
+def foreign_of(settings: ConnectionSettings | ReadingSettings) -> Connection:
+    """The foreign cluster, as a command of farlet was told."""
+    return Connection("foreign", settings.foreign_context, _text(settings.foreign_kubeconfig))
+
+
+def _text(kubeconfig: object) -> str | None:
+    return None if kubeconfig is None else str(kubeconfig)
+
+
+def completed(text: str, home: Connection, foreign: Connection) -> str:
+    """A text of farlet, which does not know the contexts of its reader, with these contexts."""
+    if home.context is None or foreign.context is None:
+        return text
+    contexts = f"{home.flags}{foreign.flags}".strip()
+    return text.replace(api_refusals.CONTEXTS, contexts)

@@ -1,0 +1,37 @@
+"""Commands in texts: they reach the clusters of their reader when they are pasted."""
+
+import pytest
+
+from farlet.cli.commands import Connection, completed
+from farlet.planning import api_refusals
+
+HOME = Connection("home", "home", None)
+FOREIGN = Connection("foreign", "far away", "/k/config")
+
+
+@pytest.mark.parametrize(
+    ("connection", "kubectl", "flags"),
+    [
+        pytest.param(Connection("home", None, None), "kubectl", "", id="the current context"),
+        pytest.param(HOME, "kubectl --context home", " --home-context home", id="a context"),
+        pytest.param(
+            FOREIGN,
+            "kubectl --context 'far away' --kubeconfig /k/config",
+            " --foreign-context 'far away' --foreign-kubeconfig /k/config",
+            id="a context of a file",
+        ),
+    ],
+)
+def test_a_command_has_what_was_given(connection: Connection, kubectl: str, flags: str) -> None:
+    assert (connection.kubectl, connection.flags) == (kubectl, flags)
+
+
+def test_the_contexts_of_the_reader_complete_a_command_of_farlet() -> None:
+    text = api_refusals.preparation("shop-home", system="farlet-far", home="shop")
+    shown = completed(text, HOME, Connection("foreign", "foreign", None))
+    assert "farlet connect --home-context home --foreign-context foreign --node far" in shown
+
+
+def test_without_both_contexts_a_command_keeps_its_placeholders() -> None:
+    text = api_refusals.preparation("shop-home", system="farlet-far", home="shop")
+    assert completed(text, HOME, Connection("foreign", None, None)) == text
