@@ -7,18 +7,21 @@ pages fail without one.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
 
 from farlet.constants import Reason
+from farlet.errors import CONTEXTS
 
 
 class Who(StrEnum):
     """Who can fix it."""
 
     OWNER = "owner of the pod"
+    EITHER = "owner of the pod, or administrator of the foreign cluster"
     ADMIN = "administrator of farlet"
     FOREIGN_ADMIN = "administrator of the foreign cluster"
     NO_ACTION = "no action needed"
@@ -33,6 +36,13 @@ class Guide:
     meaning: str
     fix: str
 
+    @property
+    def printed(self) -> str:
+        """`fix` without Markdown, for terminals."""
+        return _LINK.sub(r"docs/\1", self.fix).replace("`", "")
+
+
+_LINK = re.compile(r"\[[^\]]+\]\(\.\./([^)]+)\)")
 
 GUIDES: Mapping[Reason, Guide] = MappingProxyType(
     {
@@ -72,8 +82,8 @@ GUIDES: Mapping[Reason, Guide] = MappingProxyType(
             "files, or, with `--storage-class-map`, has a PersistentVolumeClaim that does not "
             "exist, is of a class that is not mapped, or has a volume that this node did not "
             "provide.",
-            "Remove it from the pod, or keep the pod off this node. If the message names an "
-            "`--allow-pod-feature`, the administrator of farlet can allow it.",
+            "Remove it from the pod, or keep the pod off this node. If the message names a value "
+            "of `spec.allowPodFeatures`, the administrator of farlet can allow it.",
         ),
         Reason.KEPT_AT_HOME: Guide(
             Who.OWNER,
@@ -87,8 +97,10 @@ GUIDES: Mapping[Reason, Guide] = MappingProxyType(
             "Something in the pod reaches beyond it: to its node, which is a machine of the "
             "foreign cluster, to other pods there, or to a foreign identity. farlet is stricter "
             "than the Pod Security level `baseline`.",
-            "Remove it from the pod, keep the pod off this node, or start farlet with the "
-            "`--allow-pod-feature` that the message names (`docs/pod-features.md` has them all).",
+            "Allow the feature that the message names in `spec.allowPodFeatures` of the "
+            "VirtualNode, or with `--allow-pod-feature`; the Pod Security label of the foreign "
+            "namespace must allow it, too ([pod features](../pod-features.md#allow-a-feature)). "
+            "Or the owner removes it from the pod, or keeps the pod off this node.",
         ),
         Reason.DAEMONSET_NOT_ALLOWED: Guide(
             Who.ADMIN,
@@ -96,36 +108,37 @@ GUIDES: Mapping[Reason, Guide] = MappingProxyType(
             "are not allowed. It stays Pending: if it were Failed, the DaemonSet would recreate it "
             "again and again.",
             "Keep DaemonSets off virtual nodes: apply `manifests/home/daemonset-policy.yaml`, or "
-            "give this one the node affinity `type NotIn [virtual-kubelet]`. Or start farlet with "
-            "`--daemonset-pods=run`.",
+            "give this one the node affinity `type NotIn [virtual-kubelet]`. Or set "
+            "`--daemonset-pods=run` (`spec.extraArgs` of a VirtualNode).",
         ),
         Reason.NAMESPACE_NOT_OFFLOADED: Guide(
             Who.ADMIN,
             "The pod's namespace is not offloaded: no `--namespace-map` contains it, and the "
             "template is disabled or produces a name that is reserved or already used.",
-            "Add a `--namespace-map`, or keep pods of that namespace off this node.",
+            "Add the namespace to `spec.namespaces.map` of the VirtualNode, or to "
+            "`--namespace-map`. Or keep pods of that namespace off this node.",
         ),
         Reason.NAMESPACE_NOT_FOUND: Guide(
             Who.FOREIGN_ADMIN,
             "The foreign namespace for the pod's namespace does not exist or is being deleted. "
             "By default farlet does not create namespaces (`--create-namespaces`).",
-            "If it is being deleted, wait until it is gone. Create the namespace with its Pod "
-            "Security label, and farlet's Role and RoleBinding in it, as in "
-            "[installation](../installation.md#foreign-cluster): `kubectl apply -n "
-            "NAMESPACE -f manifests/foreign/offloaded-namespace.yaml`. For a node of `farlet "
-            "connect`, run that again with the same flags and `--namespace` of the pod "
-            "([namespaces](../namespaces.md#add-a-namespace)). Pods then start automatically "
-            "within 15 s.",
+            "If it is being deleted, wait until it is gone. For a node of `farlet connect`, run "
+            "the command in the message with your contexts: it creates the namespace with its Pod "
+            "Security label, and farlet's Role and RoleBinding in it "
+            "([namespaces](../namespaces.md#add-a-namespace)). For a node that you installed by "
+            "hand, create them as in [installation](../installation.md#foreign-cluster). Pods "
+            "then start automatically within 15 s.",
         ),
         Reason.FOREIGN_UNAUTHORIZED: Guide(
             Who.ADMIN,
             "The foreign API server does not accept farlet's credentials (401): the token has "
             "expired or was revoked. Mirror pods keep running; their status in the home cluster "
             "can be outdated.",
-            "For a node of `farlet connect`, run that again with the same flags. Otherwise put a "
-            "kubeconfig with valid credentials into the Secret `farlet-NODE-foreign` "
+            f"For a node of `farlet connect`: `farlet connect {CONTEXTS} --node NODE`, with your "
+            "contexts. For a node that you installed by hand, put a kubeconfig with new "
+            "credentials into the Secret `farlet-NODE-foreign` "
             "([renewal](../how-to/renew-credentials.md#foreign-token)). Running farlet pods use it "
-            "within two minutes, and pods then continue automatically.",
+            "within two minutes, usually sooner, and pods then continue automatically.",
         ),
         Reason.FOREIGN_NAMESPACE_IN_USE: Guide(
             Who.ADMIN,
@@ -148,19 +161,21 @@ GUIDES: Mapping[Reason, Guide] = MappingProxyType(
             Who.FOREIGN_ADMIN,
             "farlet lacks a permission in the foreign namespace that the message names, or the "
             "namespace does not exist: an API server answers 403 in both cases.",
-            "In the foreign cluster: `kubectl create namespace NAMESPACE; kubectl label namespace "
-            "NAMESPACE pod-security.kubernetes.io/enforce=baseline; kubectl apply -n NAMESPACE -f "
-            "manifests/foreign/offloaded-namespace.yaml`. For a node of `farlet connect`, run that "
-            "again with the same flags and `--namespace` of the pod "
-            "([namespaces](../namespaces.md#add-a-namespace)). Pods then start automatically "
-            "within 15 s.",
+            "For a node of `farlet connect`, run the command in the message with your contexts "
+            "([namespaces](../namespaces.md#add-a-namespace)). For a node that you installed by "
+            "hand, in the foreign cluster: `kubectl create namespace NAMESPACE; kubectl label "
+            "namespace NAMESPACE pod-security.kubernetes.io/enforce=baseline; kubectl apply -n "
+            "NAMESPACE -f manifests/foreign/offloaded-namespace.yaml`. Pods then start "
+            "automatically within 15 s.",
         ),
         Reason.FOREIGN_REJECTED: Guide(
-            Who.OWNER,
+            Who.EITHER,
             "The foreign API server, or an admission policy there such as Pod Security, rejected "
             "the pod. The message contains its error.",
-            "Change the pod, or ask for a change of the policy. `farlet render` prints what farlet "
-            "sends.",
+            "Change the pod, or the administrator of the foreign cluster changes the policy. For "
+            "`violates PodSecurity`, that is the [label of the foreign "
+            "namespace](../pod-features.md#pod-security-in-the-foreign-cluster). `farlet render` "
+            "prints what farlet sends.",
         ),
         Reason.FOREIGN_QUOTA_EXCEEDED: Guide(
             Who.FOREIGN_ADMIN,
@@ -340,7 +355,7 @@ GUIDES: Mapping[Reason, Guide] = MappingProxyType(
             "uses. The container is terminated with the error. The pod keeps running.",
             "Add another one that needs less: `kubectl debug --profile=baseline`, or "
             "`--profile=restricted` if the foreign namespace enforces that level of Pod Security. "
-            "The message names the flag of farlet that allows a feature.",
+            "The message names how administrators allow a feature.",
         ),
         Reason.TOKEN_REFRESH_FAILED: Guide(
             Who.ADMIN,

@@ -55,7 +55,8 @@ def check_controller(pod: Pod, ctx: Context) -> None:
         f"the DaemonSet {name} scheduled this pod to a virtual node, where DaemonSet pods are not "
         "allowed. Keep all DaemonSets off virtual nodes with manifests/home/daemonset-policy.yaml, "
         f"or this one with the node affinity {VIRTUAL_NODE_LABEL} NotIn "
-        f"[{VIRTUAL_NODE_LABEL_VALUE}], or start farlet with --daemonset-pods={DaemonSetPods.RUN}",
+        f"[{VIRTUAL_NODE_LABEL_VALUE}], or set --daemonset-pods={DaemonSetPods.RUN} "
+        "(spec.extraArgs of a VirtualNode)",
     )
 
 
@@ -79,10 +80,7 @@ def check(pod: Pod, mode: str, ctx: Context) -> None:
     reaches = any(_reaches(finding) for finding in found)
     fix = "Remove it from the pod, or keep the pod off this node"
     if all(finding.allowances for finding in found):
-        fix = (
-            "Remove it from the pod, keep the pod off this node, or start farlet with "
-            f"{_flags(found)}"
-        )
+        fix = f"{fix}. {_permission(found, pod, ctx)}"
     raise Refused(
         Reason.POD_FEATURE_NOT_ALLOWED if reaches else Reason.UNSUPPORTED_POD,
         f"the pod cannot run in the foreign cluster: {_listed(found)}. {fix}",
@@ -105,8 +103,10 @@ def check_ephemeral(pod: Pod, container: Container, ctx: Context) -> None:
     if not found:
         return
     fix = "Add one without it"
-    if flags := _flags(found):
-        fix = f"Add one without it (kubectl debug --profile=baseline), or start farlet with {flags}"
+    if _names(found):
+        fix = (
+            f"Add one without it (kubectl debug --profile=baseline). {_permission(found, pod, ctx)}"
+        )
     raise Refused(
         Reason.EPHEMERAL_CONTAINER_REJECTED,
         f"the ephemeral container {container['name']} cannot run in the foreign cluster: "
@@ -129,9 +129,30 @@ def _refused(found: Iterable[Finding], ctx: Context) -> list[Finding]:
     return [f for f in found if ctx.allow_pod_feature.isdisjoint(f.allowances)]
 
 
+def _names(found: Iterable[Finding]) -> list[Allowance]:
+    return [*dict.fromkeys(f.allowances[0] for f in found if f.allowances)]
+
+
 def _flags(found: Iterable[Finding]) -> str:
-    flags = dict.fromkeys(f.allowances[0] for f in found if f.allowances)
-    return " ".join(f"--allow-pod-feature={name}" for name in flags)
+    return " ".join(f"--allow-pod-feature={name}" for name in _names(found))
+
+
+def _permission(found: list[Finding], pod: Pod, ctx: Context) -> str:
+    """How administrators allow it: in farlet, and where Pod Security of the foreign namespace
+    forbids it, there.
+    """
+    text = (
+        "An administrator of farlet can allow it, with spec.allowPodFeatures of the VirtualNode "
+        f"({', '.join(_names(found))}) or with {_flags(found)}"
+    )
+    if pod_security.BASELINE.isdisjoint(_names(found)):
+        return text
+    home = pod["metadata"].get("namespace")
+    foreign = (home and ctx.namespaces.foreign(home)) or "NAMESPACE"
+    return (
+        f"{text}. The foreign cluster must then allow it, too: kubectl label namespace {foreign} "
+        "pod-security.kubernetes.io/enforce=privileged --overwrite"
+    )
 
 
 def _findings(pod: Pod, mode: str, ctx: Context) -> Iterator[Finding]:

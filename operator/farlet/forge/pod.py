@@ -79,7 +79,8 @@ def foreign_namespace(namespace: str, ctx: Context) -> str:
         raise Refused(
             Reason.NAMESPACE_NOT_OFFLOADED,
             f"namespace {namespace} is not offloaded to the foreign cluster. Keep the pod off this "
-            f"node, or start farlet with --namespace-map={namespace}=<foreign namespace>",
+            f"node, or add it to spec.namespaces.map of the VirtualNode, or with --namespace-map="
+            f"{namespace}=<foreign namespace>",
         )
     return found
 

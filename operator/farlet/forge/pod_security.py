@@ -47,6 +47,20 @@ class Rule(NamedTuple):
     problem: str
 
 
+BASELINE = frozenset(Allowance) - {
+    Allowance.CRITICAL_PRIORITY,
+    Allowance.CONTROL_PLANE_NODES,
+    Allowance.INLINE_CSI,
+    Allowance.FLEX_VOLUME,
+    Allowance.NETWORK_VOLUMES,
+    Allowance.RESOURCE_CLAIMS,
+    Allowance.CLUSTER_TRUST_BUNDLE,
+    Allowance.POD_CERTIFICATE,
+    Allowance.LEGACY_TOKEN_SECRETS,
+}
+"""Features that the Pod Security level `baseline` forbids, so that a namespace must be labelled
+`privileged` for them."""
+
 _CONFINED = ("RuntimeDefault", "Localhost")
 _UNSET = ("",)
 _OFF = (False,)

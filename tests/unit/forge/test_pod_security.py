@@ -49,8 +49,7 @@ def _refused_for(pod: Pod, *allowed: str) -> set[str]:
     try:
         guards.check(pod, "home", ctx)
     except Refused as refused:
-        flags = refused.message.split("--allow-pod-feature=")[1:]
-        return {flag.strip() for flag in flags}
+        return set(re.findall("--allow-pod-feature=([a-z-]+)", refused.message))
     return set()
 
 
@@ -67,6 +66,24 @@ def test_a_pod_that_baseline_forbids_needs_exactly_its_allowance(
     assert _refused_for(pod) == expected
     assert _refused_for(pod, *(set(Allowance) - expected)) == expected
     assert _refused_for(pod, *expected) == set()
+    assert pod_security.BASELINE.issuperset(expected)
+
+
+@pytest.mark.parametrize(
+    ("spec", "command"),
+    [
+        pytest.param({"hostPID": True}, True, id="baseline forbids it"),
+        pytest.param({"priorityClassName": "system-node-critical"}, False, id="only farlet does"),
+    ],
+)
+def test_a_refusal_names_the_field_and_the_label_that_allow_the_feature(
+    spec: dict[str, Any], command: bool
+) -> None:
+    pod = cast("Pod", {"metadata": {"name": "web", "namespace": "shop"}, "spec": spec})
+    with pytest.raises(Refused, match=r"with spec.allowPodFeatures of the VirtualNode") as raised:
+        guards.check(pod, "home", pods.context())
+    label = "kubectl label namespace shop-home pod-security.kubernetes.io/enforce=privileged"
+    assert (label in raised.value.message) is command
 
 
 def test_the_fixtures_cover_every_check_and_both_verdicts() -> None:
