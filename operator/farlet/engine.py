@@ -85,12 +85,19 @@ class Engine:
         foreign_source = credential_sources.foreign_source(settings, os.environ)
         self._window = WriteWindow(settings)
         guard = self._window.guard if settings.leader_elect else write_guard.unguarded
-        self._home = Cluster("home", home_source, metrics=self.metrics.client("home"), guard=guard)
+        self._home = Cluster(
+            "home",
+            home_source,
+            metrics=self.metrics.client("home"),
+            guard=guard,
+            node=settings.nodename,
+        )
         self._foreign = Cluster(
             "foreign",
             foreign_source,
             metrics=self.metrics.client("foreign"),
             guard=lambda: min(guard(), self._foreign_guard()),
+            node=settings.nodename,
         )
         self._home_storage: Cluster | None = None
         self._storage_identity: StorageIdentity | None = None
@@ -104,6 +111,7 @@ class Engine:
                     storage_source,
                     metrics=self.metrics.client("home"),
                     guard=lambda: min(guard(), self._storage_guard()),
+                    node=settings.nodename,
                 )
             )
             self._storage_identity = StorageIdentity(self._home, self._home_storage)

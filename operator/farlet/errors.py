@@ -26,8 +26,16 @@ nor bodies of Secrets, and what it quotes from outside is cut (`redaction`).
 
 from __future__ import annotations
 
+import re
+
 from farlet import redaction
 from farlet.constants import Reason
+
+CONTEXTS = "--home-context HOME --foreign-context FOREIGN"
+"""In a command of a text, in place of the contexts of its reader, which farlet does not know."""
+
+NODE = "NODE"
+"""In a text, where the virtual node is not known."""
 
 
 class FarletError(Exception):
@@ -107,10 +115,13 @@ class Gone(ApiError):
 class Unauthorized(ApiError):
     """401: the server does not accept farlet's credentials."""
 
+    node: str = NODE
+    """The virtual node that the credentials are for."""
+
     @property
     def advice(self) -> str:
         """What is wrong, and what to do."""
-        return credentials_rejected(self.cluster, self.message)
+        return credentials_rejected(self.cluster, self.message, node=self.node)
 
 
 class Forbidden(ApiError):
@@ -148,26 +159,24 @@ class UnknownPath(Unreachable):
     """
 
 
-def credentials_rejected(cluster: str, message: str) -> str:
+def credentials_rejected(cluster: str, message: str, *, node: str = NODE) -> str:
     """What is wrong, and what to do, where an API server answered 401 with this message.
 
-    The message of an API server is cut, and what to do is not.
+    The message of an API server is cut, and what to do is not. A process of farlet knows only the
+    mounted file of its Secret, so the text has the default name: see `with_secret`.
     """
     answer = redaction.cut(message, redaction.VALUE_CHARS)
     return (
         f"the {cluster} API server does not accept farlet's credentials (401 {answer}): they have "
-        "expired or were revoked. Run farlet connect again, or put a kubeconfig with new ones into "
-        f"the Secret {UNNAMED_SECRET}-{cluster} (docs/how-to/renew-credentials.md)"
+        f"expired or were revoked. Run this with your contexts: farlet connect {CONTEXTS} --node "
+        f"{node} (a node without farlet connect: put a kubeconfig with new credentials into the "
+        f"Secret farlet-{node}-{cluster}, docs/how-to/renew-credentials.md)"
     )
 
 
-UNNAMED_SECRET = "farlet-NODE"  # noqa: S105
-"""With the name of a cluster: a Secret of which farlet knows only the mounted file."""
-
-
 def with_secret(text: str, cluster: str, secret: str) -> str:
-    """A text with the name of the Secret that contains the credentials for a cluster."""
-    return text.replace(f"{UNNAMED_SECRET}-{cluster}", secret)
+    """A text about one node, with the name of the Secret with its credentials for a cluster."""
+    return re.sub(rf"\bfarlet-({NODE}|[a-z0-9.-]+)-{cluster}\b", lambda _: secret, text)
 
 
 def innermost(group: BaseExceptionGroup[FarletError]) -> FarletError:

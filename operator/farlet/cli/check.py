@@ -122,12 +122,16 @@ async def findings(settings: Settings, offloaded: Sequence[str] = ()) -> tuple[F
     """All findings. Raises `UsageError`."""
     metrics = Metrics()
     home = Cluster(
-        "home", credential_sources.home_source(settings, os.environ), metrics=metrics.client("home")
+        "home",
+        credential_sources.home_source(settings, os.environ),
+        metrics=metrics.client("home"),
+        node=settings.nodename,
     )
     foreign = Cluster(
         "foreign",
         credential_sources.foreign_source(settings, os.environ),
         metrics=metrics.client("foreign"),
+        node=settings.nodename,
     )
     async with contextlib.AsyncExitStack() as opened:
         found = [await _api(home, opened), await _api(foreign, opened)]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import shlex
 from dataclasses import dataclass
 
-from farlet.planning import api_refusals
+from farlet import errors
 from farlet.settings.connections import ConnectionSettings, HomeConnectionSettings
 from farlet.settings.inspecting import ReadingSettings
 
@@ -39,12 +39,12 @@ class Connection:
 
 
 def home_of(settings: HomeConnectionSettings) -> Connection:
-    """The home cluster, as a command of farlet was told."""
+    """The home cluster, as given to a command of farlet."""
     return Connection("home", settings.home_context, _text(settings.home_kubeconfig))
 
 
 def foreign_of(settings: ConnectionSettings | ReadingSettings) -> Connection:
-    """The foreign cluster, as a command of farlet was told."""
+    """The foreign cluster, as given to a command of farlet."""
     return Connection("foreign", settings.foreign_context, _text(settings.foreign_kubeconfig))
 
 
@@ -57,4 +57,4 @@ def completed(text: str, home: Connection, foreign: Connection) -> str:
     if home.context is None or foreign.context is None:
         return text
     contexts = f"{home.flags}{foreign.flags}".strip()
-    return text.replace(api_refusals.CONTEXTS, contexts)
+    return text.replace(errors.CONTEXTS, contexts)

@@ -65,15 +65,18 @@ class Cluster(ApiClient):
         *,
         metrics: ClientMetrics,
         guard: write_guard.Guard = write_guard.unguarded,
+        node: str = errors.NODE,
     ) -> None:
         """`guard` is called for every write of `call` when its connection stands and its bytes
-        would be sent next."""
+        would be sent next. `node`: the virtual node that the credentials are for.
+        """
         self._name = name
         self._sessions = sessions.Sessions(name, source)
         self._metrics = metrics
         self._slots = RequestSlots(REQUESTS_AT_ONCE)
         self._scratch = bytearray(tls_stream.CHUNK)
         self._guard = guard
+        self._node = node
         self.problem: str | None = None
         """Why the last request was not served: no answer came, or the credentials were rejected.
         `None` after any other answer, even an error."""
@@ -358,7 +361,8 @@ class Cluster(ApiClient):
                 exchange.abort()
                 continue
             if code == 401:
-                self._rejected(errors.credentials_rejected(self._name, "Unauthorized"))
+                text = errors.credentials_rejected(self._name, "Unauthorized", node=self._node)
+                self._rejected(text)
             else:
                 self._served()
             return exchange
@@ -382,6 +386,7 @@ class Cluster(ApiClient):
             self._unreachable(err.cause)
             raise
         except errors.Unauthorized as err:
+            err.node = self._node
             self._rejected(err.advice)
             raise
         except errors.ApiError:

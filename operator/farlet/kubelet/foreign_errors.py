@@ -12,6 +12,7 @@ import orjson
 
 from farlet import errors, redaction
 from farlet.client import raw_response
+from farlet.kubelet.pod_target import PodTarget
 from farlet.kubelet.responses import Refusal
 from farlet.planning import api_refusals
 
@@ -24,19 +25,20 @@ _DIALING = "error dialing backend: "
 where it does not reach farlet."""
 
 
-async def refusal(response: raw_response.RawResponse) -> Refusal:
+async def refusal(response: raw_response.RawResponse, target: PodTarget) -> Refusal:
     """The foreign API server's error, for the caller. Raises `OSError` if the answer is cut off."""
     async with asyncio.timeout(BODY_SECONDS):
         body = await response.text(BODY_BYTES)
     message = _message(body)
     # Not 401 or 403: farlet lacks the permission, not the caller.
     if response.status == 401:
-        return Refusal(500, errors.credentials_rejected("foreign", message))
+        return Refusal(500, errors.credentials_rejected("foreign", message, node=target.node))
     if response.status == 403:
         return Refusal(
             500,
             f"the foreign API server does not allow farlet to do this: {message}. An administrator "
-            f"of the foreign cluster can grant the permission. {api_refusals.grant(message)}",
+            f"of the foreign cluster can grant the permission. "
+            f"{api_refusals.grant(message, home=target.home_namespace)}",
         )
     if response.status < 400:
         return Refusal(

@@ -74,7 +74,7 @@ async def _serve(
     )
     try:
         if response.status != 200:
-            raise await foreign_errors.refusal(response)
+            raise await foreign_errors.refusal(response, target)
         await responder.begin(200, [("Content-Type", TEXT)])
         async for piece in response.body():
             await responder.send(piece)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from farlet import names
+from farlet import errors, names
 from farlet.constants import ObjectKey, Reason
 from farlet.context import Context
 from farlet.forge import containers, status
@@ -35,6 +35,9 @@ class PodTarget:
     namespace: str
     pod: str
     container: str
+    node: str
+    """The virtual node; like the home namespace for errors."""
+    home_namespace: str
 
 
 def resolve(route: Route, store: Store, ctx: Context, *, previous: bool = False) -> PodTarget:
@@ -56,7 +59,7 @@ def resolve(route: Route, store: Store, ctx: Context, *, previous: bool = False)
         raise Refusal(500, f'container not found ("{route.container}")')
     if (rejected := _rejected(home, route.container)) is not None:
         raise Refusal(500, f'container not found ("{route.container}"): {rejected}')
-    return PodTarget(mirror.namespace, mirror.name, route.container)
+    return _target(home, mirror, route.container)
 
 
 def has_container(home: Pod, container: str) -> bool:
@@ -72,7 +75,7 @@ def _for_ports(route: Route, home: Pod, store: Store, ctx: Context) -> PodTarget
     mirror = _mirror(home, store, ctx)
     if mirror is None:
         raise Refusal(500, f'pod not found ("{route.pod}_{route.namespace}")')
-    return PodTarget(mirror.namespace, mirror.name, "")
+    return _target(home, mirror, "")
 
 
 def _for_logs(
@@ -88,7 +91,12 @@ def _for_logs(
     if (rejected := _rejected(home, route.container)) is not None:
         terminated = f'container "{route.container}" in pod "{route.pod}" is terminated'
         raise Refusal(400, f"{terminated}: {rejected}")
-    return PodTarget(mirror.namespace, mirror.name, route.container)
+    return _target(home, mirror, route.container)
+
+
+def _target(home: Pod, mirror: ObjectKey, container: str) -> PodTarget:
+    node, namespace = home["spec"].get("nodeName", errors.NODE), home["metadata"]["namespace"]
+    return PodTarget(mirror.namespace, mirror.name, container, node, namespace)
 
 
 def _mirror(home: Pod, store: Store, ctx: Context) -> ObjectKey | None:

@@ -98,7 +98,7 @@ async def serve(
         ) from None
     try:
         if not response.switched:
-            raise await foreign_errors.refusal(response)
+            raise await foreign_errors.refusal(response, target)
         early = await responder.upgrade(_upgraded_headers(response, request))
         await relay(
             responder.channel,

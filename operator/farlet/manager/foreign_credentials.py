@@ -94,11 +94,13 @@ class ForeignCredentials:
             return Finding("False", Reason.FOREIGN_KUBECONFIG_INVALID, message)
         verified = await self._verification.of(node, name, "foreign", config, rejected=rejected)
         if config.token is None:
-            return _foreign_certificate(config, verified, where=where, secret=name, now=self._now())
+            return _foreign_certificate(
+                node, config, verified, where=where, secret=name, now=self._now()
+            )
         token = foreign_token.read(config.token)
         if verified is not None and verified.user is None:
             return (
-                _rejected(name)
+                _rejected(node, name)
                 if not _expired(token, self._now())
                 else foreign_token.report(token, where=where, problem=None, now=self._now())
             )
@@ -182,14 +184,20 @@ async def _binding(client: ApiClient, namespace: str) -> Bound | None:
 
 
 def _foreign_certificate(
-    config: Kubeconfig, verified: Verified | None, *, where: str, secret: str, now: datetime
+    node: VirtualNode,
+    config: Kubeconfig,
+    verified: Verified | None,
+    *,
+    where: str,
+    secret: str,
+    now: datetime,
 ) -> Finding:
     """The finding for a client certificate, which the manager cannot renew."""
     if config.pair is None:
         raise AssertionError("a kubeconfig has a token or a certificate")
     leaf = config.pair.leaf
     if verified is not None and verified.user is None and now < leaf.not_valid_after_utc:
-        return _rejected(secret)
+        return _rejected(node, secret)
     found = foreign_token.expiry(
         leaf.not_valid_after_utc,
         what=f"the foreign client certificate in {where}",
@@ -205,9 +213,9 @@ def _expired(token: Token, now: datetime) -> bool:
     return token.expires is not None and now >= token.expires
 
 
-def _rejected(secret: str) -> Finding:
+def _rejected(node: VirtualNode, secret: str) -> Finding:
     """In the words of farlet itself, so that readers recognize one cause."""
-    text = errors.credentials_rejected("foreign", "Unauthorized")
+    text = errors.credentials_rejected("foreign", "Unauthorized", node=node.name)
     return Finding(
         "False",
         Reason.FOREIGN_CREDENTIALS_REJECTED,

@@ -10,7 +10,7 @@ import re
 
 from farlet import errors, names
 from farlet.constants import Reason
-from farlet.errors import Refused
+from farlet.errors import CONTEXTS, Refused
 from farlet.planning.actions import Step
 
 _LAGS = (
@@ -201,14 +201,15 @@ def _foreign(err: errors.ApiError, *, step: Step, home: str) -> Refused | None:
                 Reason.FOREIGN_REJECTED,
                 f"the foreign cluster has no PriorityClass {name}, which the pod has, by its own "
                 "choice or as the default of the home cluster. Ask an administrator to create it "
-                f"there, or start farlet with --priority-class-map={name}=CLASS (a class of the "
-                f"foreign cluster, or 'drop' for none). The API server answered: {text}",
+                f"there, or to set --priority-class-map={name}=CLASS (a class of the foreign "
+                "cluster, or 'drop' for none; spec.extraArgs of a VirtualNode). The API server "
+                f"answered: {text}",
             )
         if "unable to validate against any security context constraint" in text:
             return Refused(
                 Reason.FOREIGN_REJECTED,
                 f"{_REJECTED[step]}: {text}. If the home cluster is also OpenShift and chose the "
-                "ids, start farlet with --scc-ranges=drop",
+                "ids, set --scc-ranges=drop (spec.extraArgs of a VirtualNode)",
             )
         if _is_denied(err):
             return Refused(Reason.FOREIGN_FORBIDDEN, _denied(text, home=home))
@@ -253,10 +254,6 @@ def system_of(text: str) -> str:
     """farlet's namespace in the foreign cluster, by the account that a denial names."""
     account = _ACCOUNT.search(text)
     return _BY_HAND if account is None else account["namespace"]
-
-
-CONTEXTS = "--home-context HOME --foreign-context FOREIGN"
-"""In a command of a text, in place of the contexts of its reader, which farlet does not know."""
 
 
 def preparation(namespace: str, *, system: str, home: str = HOME_NAMESPACE) -> str:

@@ -90,15 +90,16 @@ MISTAKES = {
     ),
     "expired credentials for the foreign cluster": Mistake(
         "foreign identity",
-        "into the Secret farlet-NODE-foreign",
+        "into the Secret farlet-far-foreign",
         refused={
             "foreign /apis/authentication.k8s.io/v1/selfsubjectreviews": (401, "Unauthorized")
         },
     ),
     "a foreign token that is not accepted": Mistake(
         "foreign API server",
-        "Run farlet connect again, or put a kubeconfig with new ones into the Secret "
-        "farlet-NODE-foreign",
+        "Run this with your contexts: farlet connect --home-context HOME --foreign-context FOREIGN "
+        "--node far (a node without farlet connect: put a kubeconfig with new credentials into the "
+        "Secret farlet-far-foreign",
         refused={"foreign /version": (401, "Unauthorized")},
     ),
     "no Role in the foreign system namespace": Mistake(

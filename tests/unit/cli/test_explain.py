@@ -167,7 +167,7 @@ LOOP = {"waiting": {"reason": "CrashLoopBackOff"}}
 
 TAINT = {"key": "farlet.io/virtual-node", "effect": "NoSchedule"}
 UNSCHEDULABLE = {"key": "node.kubernetes.io/unschedulable", "effect": "NoSchedule"}
-REVOKED = errors.credentials_rejected("foreign", "Unauthorized")
+REVOKED = errors.credentials_rejected("foreign", "Unauthorized", node="far")
 
 
 def _unbound(**spec: Any) -> dict[str, Any]:
@@ -211,14 +211,16 @@ FAR = {"kubernetes.io/hostname": "far"}
             _meant(HELD, _unbound(), foreign_secrets={"far": "mine"}),
             "- The Node far takes no new pods: farlet has cordoned it, since the foreign API "
             "server does not serve farlet: the foreign API server does not accept farlet's "
-            "credentials (401 Unauthorized): they have expired or were revoked. Run farlet connect "
-            "again, or put a kubeconfig with new ones into the Secret mine "
-            "(docs/how-to/renew-credentials.md). farlet uncordons it as soon as that is over\n",
+            "credentials (401 Unauthorized): they have expired or were revoked. Run this with "
+            "your contexts: farlet connect --home-context HOME --foreign-context FOREIGN --node "
+            "far (a node without farlet connect: put a kubeconfig with new credentials into the "
+            "Secret mine, docs/how-to/renew-credentials.md). farlet uncordons it as soon as that "
+            "is over\n",
             id="farlet has cordoned its node",
         ),
         pytest.param(
             _meant(HELD, _unbound()),
-            "into the Secret farlet-far-foreign (docs",
+            "into the Secret farlet-far-foreign, docs",
             id="a Secret that no VirtualNode names",
         ),
         pytest.param(
@@ -284,7 +286,10 @@ def test_of_two_virtual_nodes_one_takes_pods() -> None:
             _facts(
                 _pod(reason="ForeignUnauthorized", message=REVOKED), foreign_secrets={"far": "mine"}
             ),
-            ("ones into the Secret mine (docs", "valid credentials into the Secret `mine` ("),
+            (
+                "credentials into the Secret mine, docs",
+                "new credentials into the Secret mine (",
+            ),
             id="the Secret of a node has its name",
         ),
         pytest.param(

@@ -49,11 +49,15 @@ def refused(route: Route, pods: Store, *, previous: bool = False) -> tuple[int, 
 )
 def test_every_container_of_the_home_pod_is_reached(endpoint: Endpoint, container: str) -> None:
     route = Route(endpoint, "shop", "web", None, container)
-    assert resolve(route, store()) == PodTarget("shop-h", "web", container)
+    assert resolve(route, store()) == PodTarget(
+        "shop-h", "web", container, node="far", home_namespace="shop"
+    )
 
 
 def test_port_forward_leads_to_the_whole_pod() -> None:
-    assert resolve(PORTS, store()) == PodTarget("shop-h", "web", "")
+    assert resolve(PORTS, store()) == PodTarget(
+        "shop-h", "web", "", node="far", home_namespace="shop"
+    )
 
 
 @pytest.mark.parametrize("uid", [None, "home-web"])

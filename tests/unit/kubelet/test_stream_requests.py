@@ -9,7 +9,7 @@ from farlet.kubelet.pod_target import PodTarget
 from farlet.kubelet.responses import Refusal
 from farlet.kubelet.routes import Endpoint
 
-TARGET = PodTarget("shop-h", "web", "main")
+TARGET = PodTarget("shop-h", "web", "main", node="far", home_namespace="shop")
 
 
 def request(line: str, *headers: tuple[str, str]) -> routes.Request:

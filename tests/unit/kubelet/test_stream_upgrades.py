@@ -204,7 +204,7 @@ async def test_an_upgrade_with_a_body_is_refused(tmp_path: Path, headers: tuple[
         pytest.param(
             status(403, DENIED),
             500,
-            "--node far --namespace NAMESPACE (",
+            "--node far --namespace shop (",
             id="the command that grants a permission to a node of connect",
         ),
         pytest.param(
@@ -212,6 +212,13 @@ async def test_an_upgrade_with_a_body_is_refused(tmp_path: Path, headers: tuple[
             500,
             "does not accept farlet's credentials (401 Unauthorized)",
             id="rejected credentials of farlet are not a 401 for the caller",
+        ),
+        pytest.param(
+            status(401, "Unauthorized"),
+            500,
+            "--node far (a node without farlet connect: put a kubeconfig with new credentials into "
+            "the Secret farlet-far-foreign,",
+            id="the command that renews the credentials of this node",
         ),
         pytest.param(
             b"HTTP/1.1 302 Found\r\nLocation: https://evil/\r\nContent-Length: 0\r\n\r\n",

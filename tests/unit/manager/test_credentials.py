@@ -622,8 +622,9 @@ def test_a_revocation_is_noticed_within_minutes(f: Harness) -> None:
 
 REVOKED = (
     "the foreign API server does not accept farlet's credentials (401 Unauthorized): they have "
-    "expired or were revoked. Run farlet connect again, or put a kubeconfig with new ones into the "
-    "Secret farlet-far-foreign (docs/how-to/renew-credentials.md)"
+    "expired or were revoked. Run this with your contexts: farlet connect --home-context HOME "
+    "--foreign-context FOREIGN --node far (a node without farlet connect: put a kubeconfig with "
+    "new credentials into the Secret farlet-far-foreign, docs/how-to/renew-credentials.md)"
 )
 
 
@@ -741,7 +742,7 @@ def test_a_revoked_token_that_pods_still_mount_is_named(rolling: Harness) -> Non
     rolling.valid_tokens.discard(rolling.token)
     found = rolling.step()
     assert says(found) == ("False", "ForeignCredentialsRejected")
-    assert f"into the Secret {FOREIGN} (" in found.message
+    assert f"into the Secret {FOREIGN}, docs" in found.message
     rolling.mounted = frozenset()
     assert says(rolling.step()) == ("True", "Valid")
 

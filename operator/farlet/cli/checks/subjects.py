@@ -148,7 +148,8 @@ async def _of_token(
     status = answer.get("status") or {}
     if status.get("authenticated") is not True:
         why = clean(status.get("error") or "Unauthorized", most=installed.MESSAGE_CHARS)
-        hint = errors.with_secret(errors.credentials_rejected("foreign", why), "foreign", secret)
+        rejected = errors.credentials_rejected("foreign", why, node=settings.nodename)
+        hint = errors.with_secret(rejected, "foreign", secret)
         return Finding(_CREDENTIALS, Outcome.FAILED, "its token is not accepted", hint), None
     user = reviews.user(status.get("user") or {})
     return Finding(_CREDENTIALS, Outcome.OK, f"a token of {user.name}"), user
