@@ -8,7 +8,7 @@ from __future__ import annotations
 import shlex
 from dataclasses import dataclass
 
-from farlet import errors
+from farlet.planning import api_refusals
 from farlet.settings.connections import ConnectionSettings, HomeConnectionSettings
 from farlet.settings.inspecting import ReadingSettings
 
@@ -57,4 +57,4 @@ def completed(text: str, home: Connection, foreign: Connection) -> str:
     if home.context is None or foreign.context is None:
         return text
     contexts = f"{home.flags}{foreign.flags}".strip()
-    return text.replace(errors.CONTEXTS, contexts)
+    return text.replace(api_refusals.CONTEXTS, contexts)

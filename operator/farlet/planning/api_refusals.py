@@ -10,7 +10,7 @@ import re
 
 from farlet import errors, names
 from farlet.constants import Reason
-from farlet.errors import CONTEXTS, Refused
+from farlet.errors import Refused
 from farlet.planning.actions import Step
 
 _LAGS = (
@@ -254,6 +254,10 @@ def system_of(text: str) -> str:
     """farlet's namespace in the foreign cluster, by the account that a denial names."""
     account = _ACCOUNT.search(text)
     return _BY_HAND if account is None else account["namespace"]
+
+
+CONTEXTS = errors.CONTEXTS
+"""In a command of a text, in place of the contexts of its reader, which farlet does not know."""
 
 
 def preparation(namespace: str, *, system: str, home: str = HOME_NAMESPACE) -> str:
