@@ -7,7 +7,6 @@ pages fail without one.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -36,13 +35,6 @@ class Guide:
     meaning: str
     fix: str
 
-    @property
-    def printed(self) -> str:
-        """`fix` without Markdown, for terminals."""
-        return _LINK.sub(r"docs/\1", self.fix).replace("`", "")
-
-
-_LINK = re.compile(r"\[[^\]]+\]\(\.\./([^)]+)\)")
 
 GUIDES: Mapping[Reason, Guide] = MappingProxyType(
     {
@@ -99,7 +91,7 @@ GUIDES: Mapping[Reason, Guide] = MappingProxyType(
             "than the Pod Security level `baseline`.",
             "Allow the feature that the message names in `spec.allowPodFeatures` of the "
             "VirtualNode, or with `--allow-pod-feature`; the Pod Security label of the foreign "
-            "namespace must allow it, too ([pod features](../pod-features.md#allow-a-feature)). "
+            "namespace must allow it, too: see [pod features](../pod-features.md#allow-a-feature). "
             "Or the owner removes it from the pod, or keeps the pod off this node.",
         ),
         Reason.DAEMONSET_NOT_ALLOWED: Guide(
@@ -124,8 +116,8 @@ GUIDES: Mapping[Reason, Guide] = MappingProxyType(
             "By default farlet does not create namespaces (`--create-namespaces`).",
             "If it is being deleted, wait until it is gone. For a node of `farlet connect`, run "
             "the command in the message with your contexts: it creates the namespace with its Pod "
-            "Security label, and farlet's Role and RoleBinding in it "
-            "([namespaces](../namespaces.md#add-a-namespace)). For a node that you installed by "
+            "Security label, and farlet's Role and RoleBinding in it, see "
+            "[namespaces](../namespaces.md#add-a-namespace). For a node that you installed by "
             "hand, create them as in [installation](../installation.md#foreign-cluster). Pods "
             "then start automatically within 15 s.",
         ),
@@ -136,8 +128,8 @@ GUIDES: Mapping[Reason, Guide] = MappingProxyType(
             "can be outdated.",
             f"For a node of `farlet connect`: `farlet connect {CONTEXTS} --node NODE`, with your "
             "contexts. For a node that you installed by hand, put a kubeconfig with new "
-            "credentials into the Secret `farlet-NODE-foreign` "
-            "([renewal](../how-to/renew-credentials.md#foreign-token)). Running farlet pods use it "
+            "credentials into the Secret `farlet-NODE-foreign`, see "
+            "[renewal](../how-to/renew-credentials.md#foreign-token). Running farlet pods use it "
             "within two minutes, usually sooner, and pods then continue automatically.",
         ),
         Reason.FOREIGN_NAMESPACE_IN_USE: Guide(
@@ -161,8 +153,8 @@ GUIDES: Mapping[Reason, Guide] = MappingProxyType(
             Who.FOREIGN_ADMIN,
             "farlet lacks a permission in the foreign namespace that the message names, or the "
             "namespace does not exist: an API server answers 403 in both cases.",
-            "For a node of `farlet connect`, run the command in the message with your contexts "
-            "([namespaces](../namespaces.md#add-a-namespace)). For a node that you installed by "
+            "For a node of `farlet connect`, run the command in the message with your contexts, "
+            "see [namespaces](../namespaces.md#add-a-namespace). For a node that you installed by "
             "hand, in the foreign cluster: `kubectl create namespace NAMESPACE; kubectl label "
             "namespace NAMESPACE pod-security.kubernetes.io/enforce=baseline; kubectl apply -n "
             "NAMESPACE -f manifests/foreign/offloaded-namespace.yaml`. Pods then start "
@@ -173,9 +165,9 @@ GUIDES: Mapping[Reason, Guide] = MappingProxyType(
             "The foreign API server, or an admission policy there such as Pod Security, rejected "
             "the pod. The message contains its error.",
             "Change the pod, or the administrator of the foreign cluster changes the policy. For "
-            "`violates PodSecurity`, that is the [label of the foreign "
-            "namespace](../pod-features.md#pod-security-in-the-foreign-cluster). `farlet render` "
-            "prints what farlet sends.",
+            "`violates PodSecurity`, that is the label of the foreign namespace: see "
+            "[pod features](../pod-features.md#allow-a-feature). `farlet render` prints what "
+            "farlet sends.",
         ),
         Reason.FOREIGN_QUOTA_EXCEEDED: Guide(
             Who.FOREIGN_ADMIN,

@@ -288,7 +288,7 @@ def test_of_two_virtual_nodes_one_takes_pods() -> None:
             ),
             (
                 "credentials into the Secret mine, docs",
-                "new credentials into the Secret mine (",
+                "new credentials into the Secret `mine`, see",
             ),
             id="the Secret of a node has its name",
         ),

@@ -6,6 +6,7 @@ each list, whatever the clusters contain.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import cast
@@ -375,7 +376,7 @@ _UNPREPARED = frozenset({Reason.FOREIGN_FORBIDDEN, Reason.NAMESPACE_NOT_FOUND})
 def guide(reason: Reason) -> str:
     """What to do about a reason, and who can do it."""
     row = reasons.GUIDES[reason]
-    return f"{reason} ({row.who}): {row.printed}"
+    return f"{reason} ({row.who}): {_LINK.sub(_linked, row.fix)}"
 
 
 def _at_home(draft: _Draft, text: str | None) -> str:
@@ -384,6 +385,13 @@ def _at_home(draft: _Draft, text: str | None) -> str:
     if not text or facts.ctx is None or isinstance(facts.pod, Absent | Unread):
         return text or ""
     return copies.HomeNames(facts.pod, facts.ctx)(text)
+
+
+_LINK = re.compile(r"\[([^\]]+)\]\((?:\.\./)?([^)]+)\)")
+
+
+def _linked(found: re.Match[str]) -> str:
+    return f"{found[1]} (docs/{found[2]})"
 
 
 def _joined(*parts: object) -> str:
