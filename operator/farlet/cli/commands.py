@@ -39,12 +39,12 @@ class Connection:
 
 
 def home_of(settings: HomeConnectionSettings) -> Connection:
-    """The home cluster, as given to a command of farlet."""
+    """The home cluster, as it was given to a command of farlet."""
     return Connection("home", settings.home_context, _text(settings.home_kubeconfig))
 
 
 def foreign_of(settings: ConnectionSettings | ReadingSettings) -> Connection:
-    """The foreign cluster, as given to a command of farlet."""
+    """The foreign cluster, as it was given to a command of farlet."""
     return Connection("foreign", settings.foreign_context, _text(settings.foreign_kubeconfig))
 
 
