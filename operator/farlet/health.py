@@ -170,6 +170,7 @@ class StateReport:
         phase, ctx, pods = self.health.phase(), self.context(), self.pods()
         leads = self.health.node() is not None and phase is not Phase.STOPPING
         counts = None if pods is None else pods.counts
+        foreign = self._foreign(leads=leads)
         return State(
             node=self.node,
             version=metadata.version("farlet"),
@@ -177,10 +178,12 @@ class StateReport:
             leader=leads,
             problems=self.health.problems(),
             home_api=HomeAPIState() if ctx is None else home_api_state(ctx.home_api),
-            foreign=self._foreign(leads=leads),
+            foreign=foreign,
             pods={} if counts is None else _nested(counts.pods()),
             waiting={} if counts is None else dict(counts.waiting()),
-            namespaces=() if pods is None else _namespaces(pods.used_namespaces()),
+            namespaces=()
+            if pods is None
+            else _namespaces(pods.used_namespaces(), reachable=foreign.reachable),
             expires=self._expires(None if counts is None else counts.token_remaining),
         )
 
@@ -227,7 +230,19 @@ def home_api_state(home_api: HomeAPI) -> HomeAPIState:
     )
 
 
-def _namespaces(states: Sequence[UsedNamespace]) -> tuple[NamespaceState, ...]:
+_OF_THE_CLUSTER = frozenset({Reason.FOREIGN_UNREACHABLE, Reason.FOREIGN_UNAUTHORIZED})
+"""Reasons of a whole cluster. A watch that has not been retried since keeps them after their end.
+"""
+
+
+def _namespaces(states: Sequence[UsedNamespace], *, reachable: bool) -> tuple[NamespaceState, ...]:
+    if reachable:
+        states = [
+            one._replace(problem=None)
+            if one.problem is not None and one.problem.reason in _OF_THE_CLUSTER
+            else one
+            for one in states
+        ]
     return tuple(
         NamespaceState(
             home=one.home,

@@ -19,6 +19,7 @@ from farlet.reconcile.reconciler import UsedNamespace
 from farlet.telemetry.state import HomeAPIState, NamespaceState
 
 NOT_BOUND = errors.Refused(Reason.HOME_NAMESPACE_FORBIDDEN, "kubectl create rolebinding")
+NO_ANSWER = errors.Refused(Reason.FOREIGN_UNREACHABLE, "connection refused")
 ENDPOINT = Endpoint("203.0.113.7", 6443)
 
 
@@ -57,6 +58,7 @@ def report(
         home_pods = SimpleNamespace(error=None, has_synced=True)
         used = [UsedNamespace(f"n{i}", f"n{i}-home", None) for i in range(300)]
         used.append(UsedNamespace("shop", "", NOT_BOUND))
+        used.append(UsedNamespace("blog", "blog-home", NO_ANSWER))
         pods = SimpleNamespace(
             namespaces=namespaces, counts=counts, pods=home_pods, used_namespaces=lambda: used
         )
@@ -99,6 +101,14 @@ def test_a_leader() -> None:
         reason="HomeNamespaceForbidden",
         problem="kubectl create rolebinding",
     )
+
+
+def test_an_outage_that_is_over_is_no_problem_of_a_namespace() -> None:
+    """Its watch is retried later."""
+    found = report(phase=Phase.SERVING, leads=True, foreign=cluster())()
+    assert [one.home for one in found.namespaces if one.problem is not None] == ["shop"]
+    found = report(phase=Phase.SERVING, leads=True, foreign=cluster(problem="no answer"))()
+    assert [one.home for one in found.namespaces if one.problem is not None] == ["shop", "blog"]
 
 
 def test_a_standby_that_cannot_lead_says_why() -> None:
