@@ -8,7 +8,6 @@ from __future__ import annotations
 import shlex
 from dataclasses import dataclass
 
-from farlet.planning import api_refusals
 from farlet.settings.connections import ConnectionSettings, HomeConnectionSettings
 from farlet.settings.inspecting import ReadingSettings
 
@@ -53,8 +52,15 @@ def _text(kubeconfig: object) -> str | None:
 
 
 def completed(text: str, home: Connection, foreign: Connection) -> str:
-    """A text of farlet, which does not know the contexts of its reader, with these contexts."""
-    if home.context is None or foreign.context is None:
-        return text
-    contexts = f"{home.flags}{foreign.flags}".strip()
-    return text.replace(api_refusals.CONTEXTS, contexts)
+    """A text of farlet, which does not know the contexts of its reader, with those that are known.
+
+    What was not given keeps its placeholder.
+    """
+    for given in (home, foreign):
+        if given.flags:
+            text = text.replace(_PLACEHOLDERS[given.side], given.flags.strip())
+    return text
+
+
+_PLACEHOLDERS = {side: f"--{side}-context {side.upper()}" for side in ("home", "foreign")}
+"""As in `api_refusals.CONTEXTS`."""

@@ -32,6 +32,15 @@ def test_the_contexts_of_the_reader_complete_a_command_of_farlet() -> None:
     assert "farlet connect --home-context home --foreign-context foreign --node far" in shown
 
 
-def test_without_both_contexts_a_command_keeps_its_placeholders() -> None:
+def test_a_context_that_was_not_given_keeps_its_placeholder() -> None:
     text = api_refusals.preparation("shop-home", system="farlet-far", home="shop")
-    assert completed(text, HOME, Connection("foreign", None, None)) == text
+    shown = completed(text, HOME, Connection("foreign", None, None))
+    assert "farlet connect --home-context home --foreign-context FOREIGN --node far" in shown
+    by_default = Connection("home", None, None)
+    assert completed(text, by_default, Connection("foreign", None, None)) == text
+
+
+def test_a_kubeconfig_completes_a_command_as_a_context_does() -> None:
+    text = api_refusals.preparation("shop-home", system="farlet-far", home="shop")
+    shown = completed(text, Connection("home", None, "/k/home"), FOREIGN)
+    assert "farlet connect --home-kubeconfig /k/home --foreign-context 'far away'" in shown
