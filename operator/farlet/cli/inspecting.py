@@ -70,7 +70,8 @@ def status(*, output: str, watch: bool, **flags: object) -> None:
 
     Reads Nodes, Leases, VirtualNodes, the manager, farlet's pods and their port 8081 in the home
     cluster, with the credentials of an administrator; the output names what they are not allowed to
-    read. The exit code is 1 if a virtual node takes no pods, or if there is none.
+    read. The exit code is 1 if a virtual node takes no pods, or not those of each namespace in use,
+    or if there is none.
     """
     wanted = loading.load(StatusSettings, settings_flags.given(flags))
     if watch and (output == "json" or not sys.stdout.isatty()):

@@ -22,24 +22,24 @@ class Obstacle:
     fix: str = ""
 
 
-def obstacles(node: Node) -> tuple[Obstacle, ...]:
-    """Empty: the home scheduler can bind pods to it."""
+def obstacles(node: Node, *, kubectl: str = "kubectl") -> tuple[Obstacle, ...]:
+    """Empty: the home scheduler can bind pods to it. `kubectl`: the beginning of its commands."""
     found = []
     ready = node_health.condition(node, NodeCondition.READY)
     if ready is None or ready["status"] != "True":
         message = "" if ready is None else ready.get("message", "")
         found.append(Obstacle(NOT_READY, message or "no farlet has reported yet"))
     if (node.get("spec") or {}).get("unschedulable"):
-        found.append(_cordon(node))
+        found.append(_cordon(node, kubectl))
     return tuple(found)
 
 
-def _cordon(node: Node) -> Obstacle:
+def _cordon(node: Node, kubectl: str) -> Obstacle:
     name = node["metadata"]["name"]
     if not forge.cordoned_by_us(node):
         return Obstacle(
-            "an administrator or a drain has cordoned it",
-            fix=f"To let it take pods again: kubectl uncordon {name}",
+            "an administrator, a drain or an unfinished farlet disconnect has cordoned it",
+            fix=f"To let it take pods again: {kubectl} uncordon {name}",
         )
     if node["metadata"]["annotations"][CORDONED] == forge.DRAINED:
         return Obstacle("farlet drains it before it stops", fix="The next start uncordons it")

@@ -231,8 +231,8 @@ FAR = {"kubernetes.io/hostname": "far"}
         ),
         pytest.param(
             _meant(_far(unschedulable=True), _unbound()),
-            "- The Node far takes no new pods: an administrator or a drain has cordoned it. To let "
-            "it take pods again: kubectl uncordon far\n",
+            "- The Node far takes no new pods: an administrator, a drain or an unfinished farlet "
+            "disconnect has cordoned it. To let it take pods again: kubectl uncordon far\n",
             id="an administrator has cordoned it",
         ),
         pytest.param(

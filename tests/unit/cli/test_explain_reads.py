@@ -176,8 +176,8 @@ async def test_a_pod_without_a_node_is_explained_by_the_virtual_nodes(tmp_path: 
     unbound = {**POD, "spec": {"containers": [{"name": "app", "image": "x"}]}}
     found, seen = await _explained(tmp_path, pod=unbound)
     assert found["advice"][0] == (
-        "The Node far takes no new pods: an administrator or a drain has cordoned it. To let it "
-        "take pods again: kubectl uncordon far"
+        "The Node far takes no new pods: an administrator, a drain or an unfinished farlet "
+        "disconnect has cordoned it. To let it take pods again: kubectl uncordon far"
     )
     listed = [path for _, path, _ in seen if path in {"/api/v1/nodes", VIRTUAL_NODES}]
     assert sorted(listed) == ["/api/v1/nodes", VIRTUAL_NODES]

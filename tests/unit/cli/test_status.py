@@ -7,6 +7,7 @@ import contextlib
 import io
 import json
 import socket
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,10 +21,12 @@ from rich.console import Console
 
 from farlet import errors
 from farlet.cli import json_output, main
+from farlet.cli.commands import Connection
 from farlet.cli.reading import ABSENT, Unread
 from farlet.cli.status import causes, live, reads, report, text
 from farlet.cli.status.facts import Facts, Manager, Problem, Process, Report
 from farlet.constants import ObjectKey
+from farlet.forge import timestamps
 from farlet.gateway import port_forward
 from farlet.manager import findings
 from farlet.manager.findings import Finding, Reason
@@ -40,12 +43,17 @@ from farlet.telemetry.state import (
 )
 from unit.reconcile import apiserver
 
+HOME = Connection("home", "home", None)
 NOW = 1_767_323_045.0  # 2026-01-02T03:04:05Z
 DAY = 86_400.0
 FORBIDDEN = Unread("these credentials are not allowed to read it (403)")
 LEASE: Any = {
     "spec": {"holderIdentity": "farlet-a_0f3c", "renewTime": "2026-01-02T03:04:02.000000Z"}
 }
+BLOG = NamespaceState(home="blog", foreign="blog-home")
+BLOCKED = NamespaceState(
+    home="blog", foreign="blog-home", reason="ForeignNamespaceNotFound", problem="not found"
+)
 LEADER = State(
     node="far",
     version="0.2.0",
@@ -55,12 +63,7 @@ LEADER = State(
     foreign=ForeignState(reachable=True, server="https://foreign:6443", cluster="c"),
     pods={"home": {"Running": 10, "Pending": 2}, "remote": {"Running": 1}},
     waiting={"KeptAtHome": 2},
-    namespaces=(
-        NamespaceState(home="shop", foreign="shop-home"),
-        NamespaceState(
-            home="blog", foreign="blog-home", reason="ForeignNamespaceNotFound", problem="not found"
-        ),
-    ),
+    namespaces=(NamespaceState(home="shop", foreign="shop-home"), BLOG),
     expires=Expiry(
         home_credentials=NOW + 6 * DAY,
         foreign_credentials=NOW + 20 * DAY,
@@ -79,6 +82,10 @@ def _node(name: str = "far", ready: str = "True", **more: Any) -> Any:
         {"type": "farlet.io/ForeignReachable", "status": more.pop("foreign", "True")},
     ]
     return {"metadata": {"name": name, "uid": name}, "status": {"conditions": conditions}, **more}
+
+
+def _leader(**changed: Any) -> State:
+    return LEADER.model_copy(update=changed)
 
 
 def _process(name: str, state: State | Unread) -> Process:
@@ -120,18 +127,21 @@ def _facts(**more: Any) -> Facts:
 
 
 def _said(facts: Facts) -> str:
-    return click.unstyle(text.to_text(report.report(facts, NOW)))
+    return click.unstyle(text.to_text(report.report(facts, NOW, HOME)))
 
 
 def test_the_whole_answer_for_a_node_with_a_leader_and_a_broken_standby() -> None:
     kept = _waiting(reason="KeptAtHome", message="the Secret key stays")
     assert _said(
         _facts(
-            processes=[_process("farlet-a", LEADER), _process("farlet-b", STANDBY)],
+            processes=[
+                _process("farlet-a", _leader(namespaces=(LEADER.namespaces[0], BLOCKED))),
+                _process("farlet-b", STANDBY),
+            ],
             waiting={"far": [kept]},
         )
     ) == (
-        "Virtual node far: ready\n"
+        "Virtual node far: ready, but pods of blog cannot run\n"
         "  foreign cluster  https://foreign:6443, reachable\n"
         "  home API         Verified 10.0.0.1:6443\n"
         "  leader           farlet-a, renewed 3s ago\n"
@@ -275,14 +285,18 @@ PULLING = [{"state": {"waiting": {"reason": "ImagePullBackOff", "message": "no i
             False,
             (
                 (
-                    "far: not ready: an administrator or a drain has cordoned it. To let it take "
-                    "pods again: kubectl uncordon far\n"
+                    "far: not ready: an administrator, a drain or an unfinished farlet disconnect "
+                    "has cordoned it. To let it take pods again: kubectl --context home uncordon "
+                    "far\n"
                 ),
             ),
             id="cordoned by an administrator",
         ),
         pytest.param(
-            _facts(virtual_nodes=[{"metadata": {"name": "far"}, "status": SILENT}]),
+            _facts(
+                virtual_nodes=[{"metadata": {"name": "far"}, "status": SILENT}],
+                processes=FORBIDDEN,
+            ),
             False,
             (
                 "far: not ready: the VirtualNode has Ready=False (NoLeader)\n",
@@ -291,14 +305,14 @@ PULLING = [{"state": {"waiting": {"reason": "ImagePullBackOff", "message": "no i
                     "    affects        VirtualNode Ready=False (NoLeader)\n"
                 ),
             ),
-            id="a VirtualNode that is not ready",
+            id="a VirtualNode that is not ready, and no newer report",
         ),
         pytest.param(
             _facts(
                 processes=[Process(PULLED, Unread("the pod is Pending"))],
                 leases={"far": ABSENT},
             ),
-            True,
+            False,
             (
                 "farlet-manager-1\n",
                 (
@@ -310,9 +324,13 @@ PULLING = [{"state": {"waiting": {"reason": "ImagePullBackOff", "message": "no i
             id="a farlet whose image cannot be pulled",
         ),
         pytest.param(
-            _facts(processes=[], leases={"far": ABSENT}),
+            _facts(processes=[]),
             True,
-            ("leader           none\n", "not read", "no pod in the namespace farlet leads"),
+            (
+                "leader           farlet-a, renewed 3s ago\n",
+                "not read",
+                "no pod in the namespace farlet leads",
+            ),
             id="farlet runs elsewhere",
         ),
         pytest.param(
@@ -320,12 +338,6 @@ PULLING = [{"state": {"waiting": {"reason": "ImagePullBackOff", "message": "no i
             True,
             ("not read         state of farlet-a: these credentials",),
             id="no access to the state",
-        ),
-        pytest.param(
-            _facts(leases={"far": {"spec": {"renewTime": "2026-01-02T02:00:00Z"}}}),
-            True,
-            ("no farlet has renewed the Lease for 64m",),
-            id="the Lease is stale",
         ),
         pytest.param(
             _facts(processes=FORBIDDEN, leases={"far": FORBIDDEN}, waiting={"far": FORBIDDEN}),
@@ -347,7 +359,7 @@ PULLING = [{"state": {"waiting": {"reason": "ImagePullBackOff", "message": "no i
             (
                 "shop/a  4m  Unschedulable: 0/4\n",
                 "shop/b  4m  ImagePullBackOff: no image\n",
-                "shop/c  4m  no reason on the pod: see farlet explain shop/c\n",
+                "shop/c  4m  no reason on the pod: see farlet explain shop/c --home-context home\n",
             ),
             id="reasons of the foreign cluster",
         ),
@@ -366,7 +378,7 @@ PULLING = [{"state": {"waiting": {"reason": "ImagePullBackOff", "message": "no i
     ],
 )
 def test_each_situation_is_shown(facts: Facts, ok: bool, fragments: tuple[str, ...]) -> None:
-    assert report.report(facts, NOW).ok is ok
+    assert report.report(facts, NOW, HOME).ok is ok
     said = _said(facts)
     for fragment in fragments:
         assert fragment in said, said
@@ -424,12 +436,12 @@ def _revoked() -> Facts:
 
 
 def test_a_revoked_token_is_printed_once_with_all_that_it_affects() -> None:
-    assert not report.report(_revoked(), NOW).ok
+    assert not report.report(_revoked(), NOW, HOME).ok
     said = _said(_revoked())
     assert said.startswith(
-        "Virtual node far: not ready: farlet has cordoned it, since the foreign API server does "
-        "not serve farlet. farlet uncordons it as soon as that is over; the VirtualNode has "
-        "Ready=False (Unhealthy)\n"
+        "Virtual node far: not ready: farlet-a serves it with failing checks: foreign; farlet has "
+        "cordoned it, since the foreign API server does "
+        "not serve farlet. farlet uncordons it as soon as that is over\n"
         "  foreign cluster  https://foreign:6443, not reachable (ForeignUnauthorized)\n"
     )
     assert said.endswith(
@@ -476,6 +488,174 @@ def test_a_pod_that_cannot_show_its_reason_has_that_of_its_namespace() -> None:
     assert f"  problem          {fix}\n    affects        namespace shop\n" in said
 
 
+STALE = {"spec": {**LEASE["spec"], "renewTime": "2026-01-02T03:00:00Z", "leaseDurationSeconds": 15}}
+UNSERVED = (
+    "Virtual node far: not ready: no farlet serves it: its Lease, which lasts 15s, was renewed 4m "
+    "ago, by farlet-a"
+)
+
+
+def _stopped(**more: Any) -> Facts:
+    """No farlet runs, and the Node still shows Ready."""
+    declared = {"metadata": {"name": "far"}, "status": {"conditions": [VALID]}}
+    return _facts(
+        **{"processes": [], "leases": {"far": STALE}, "virtual_nodes": [declared], **more}
+    )
+
+
+def _named(name: str, **counts: int) -> Any:
+    labels = {"app.kubernetes.io/instance": "far"}
+    return {**_deployment(**counts), "metadata": {"name": name, "labels": labels}}
+
+
+@pytest.mark.parametrize(
+    ("facts", "expected"),
+    [
+        pytest.param(
+            _stopped(
+                deployments=[_named("farlet-far", replicas=0, available=0)],
+                manager=Manager(_deployment(replicas=0, available=0)),
+            ),
+            "; the Deployment farlet/farlet-far is scaled to 0. The manager restores it once it "
+            "runs. To start the manager: kubectl --context home scale deployment -n farlet "
+            "farlet-manager --replicas 1\n",
+            id="both are scaled to 0",
+        ),
+        pytest.param(
+            _stopped(deployments=[_named("farlet-far", replicas=0, available=0)]),
+            "; the Deployment farlet/farlet-far is scaled to 0. The manager restores it\n",
+            id="the manager runs",
+        ),
+        pytest.param(
+            _stopped(manager=Manager(_deployment(available=0), [PULLED])),
+            "; the Deployment farlet/farlet-far does not exist. The manager restores it once it "
+            "runs: see its problem above\n",
+            id="no Deployment, and the manager cannot run",
+        ),
+        pytest.param(
+            _stopped(deployments=[_named("mine", replicas=0, available=0)], virtual_nodes=ABSENT),
+            "; the Deployment farlet/mine is scaled to 0. To start it: kubectl --context home "
+            "scale deployment -n farlet mine --replicas 1\n",
+            id="installed by hand",
+        ),
+        pytest.param(
+            _stopped(deployments=[_named("farlet-far", available=0)]),
+            "; the Deployment farlet/farlet-far: 0 of 1 pods are available. See kubectl --context "
+            "home logs -n farlet deployment/farlet-far\n",
+            id="its pods do not run",
+        ),
+        pytest.param(_stopped(virtual_nodes=ABSENT), "\n", id="farlet ran elsewhere"),
+        pytest.param(_stopped(deployments=FORBIDDEN), "\n", id="the Deployment cannot be read"),
+    ],
+)
+def test_a_node_without_a_farlet_is_not_ready_although_the_node_shows_it(
+    facts: Facts, expected: str
+) -> None:
+    said = _said(facts)
+    assert f"{UNSERVED}{expected}" in said
+    assert "  leader           none, Lease renewed 4m ago\n" in said
+    assert not report.report(facts, NOW, HOME).ok
+
+
+@pytest.mark.parametrize(
+    ("lease", "expected"),
+    [
+        pytest.param(ABSENT, "no farlet serves it: it has no Lease\n", id="no Lease"),
+        pytest.param(
+            {"spec": {"holderIdentity": "", "renewTime": LEASE["spec"]["renewTime"]}},
+            "no farlet serves it: the last one has released its Lease\n",
+            id="released",
+        ),
+    ],
+)
+def test_a_lease_without_a_holder_is_that_of_no_farlet(lease: Any, expected: str) -> None:
+    facts = _stopped(leases={"far": lease}, virtual_nodes=ABSENT)
+    assert f"Virtual node far: not ready: {expected}" in _said(facts)
+
+
+def test_a_process_that_leads_refutes_an_old_lease() -> None:
+    """The clocks of the two machines can differ."""
+    assert _said(_facts(leases={"far": STALE})).startswith("Virtual node far: ready\n")
+
+
+def test_without_a_farlet_a_pod_that_waits_does_not_lead_to_explain_and_back() -> None:
+    said = _said(_stopped(waiting={"far": [_waiting("new")]}))
+    assert "    shop/new  4m  no reason on the pod: no farlet serves its node\n" in said
+
+
+FAILED = {"status": "False", "message": "connection refused"}
+OLD = [
+    {"type": "Ready", **FAILED, "reason": "NoLeader"},
+    {"type": "ForeignReachable", **FAILED, "reason": "ForeignUnreachable"},
+    {"type": "HomeAPIReachable", **FAILED, "reason": "HomeAPIUnreachable"},
+]
+
+
+def test_what_is_over_is_no_problem() -> None:
+    """Conditions are older than what the process reports now."""
+    node = _node(foreign="False")
+    node["status"]["conditions"][1] |= {"reason": "ForeignUnreachable", "message": "refused"}
+    declared = {"metadata": {"name": "far"}, "status": {"conditions": OLD}}
+    found = report.report(_facts(nodes=[node], virtual_nodes=[declared]), NOW, HOME)
+    (one,) = found.nodes
+    assert (one.ready, one.message, one.problems) == (True, "", ())
+
+
+def test_a_process_that_starts_reports_no_problems_yet() -> None:
+    waits = {"started": "starting", "home": "not started", "node": "not started"}
+    state = LEADER.model_copy(update={"phase": "starting", "problems": waits})
+    (one,) = report.report(_facts(processes=[_process("farlet-a", state)]), NOW, HOME).nodes
+    assert (one.ready, one.message) == (False, "farlet-a is starting")
+    assert one.problems == ()
+
+
+def test_a_namespace_whose_pods_cannot_run_is_in_the_headline() -> None:
+    facts = _facts(processes=[_process("farlet-a", _leader(namespaces=(BLOCKED,)))])
+    assert _said(facts).startswith("Virtual node far: ready, but pods of blog cannot run\n")
+    found = report.report(facts, NOW, HOME)
+    assert (found.ok, found.nodes[0].ready, found.nodes[0].blocked) == (False, True, ("blog",))
+
+
+def test_the_reason_of_a_namespace_is_printed_once() -> None:
+    """The message of a pod names its home namespace, that of the namespace does not."""
+    waiting = _waiting(reason="ForeignNamespaceNotFound", message="not found, for shop")
+    waiting["metadata"]["namespace"] = "blog"
+    leader = _process("farlet-a", _leader(namespaces=(BLOCKED,)))
+    said = _said(_facts(processes=[leader], waiting={"far": [waiting]}))
+    assert "    blog/web  4m  ForeignNamespaceNotFound\n" in said
+
+
+def test_without_the_manager_only_tokens_of_pods_are_renewed() -> None:
+    declared = {"metadata": {"name": "far"}, "status": {"conditions": [VALID]}}
+    stopped = Manager(_deployment(replicas=0, available=0))
+    said = _said(_facts(virtual_nodes=[declared], manager=stopped))
+    assert said.count("renewed automatically") == 1
+    assert "pod token in 10m, renewed automatically\n" in said
+
+
+def test_conditions_of_a_manager_that_does_not_run_are_old() -> None:
+    declared = {"metadata": {"name": "far"}, "status": {"conditions": [CONDITION]}}
+    stopped = Manager(_deployment(replicas=0, available=0))
+    said = _said(_facts(virtual_nodes=[declared], manager=stopped))
+    assert (
+        "VirtualNode CredentialsValid=False (ApprovalRequired), reported before the manager "
+        "stopped\n"
+    ) in said
+
+
+def test_credentials_that_are_not_accepted_do_not_expire_later() -> None:
+    said = _said(_revoked())
+    assert "  expires          foreign credentials: the API server does not accept them\n" in said
+    assert "foreign credentials in" not in said
+
+
+def test_commands_of_farlet_get_the_context_of_the_home_cluster() -> None:
+    fix = api_refusals.preparation("shop-home", system="farlet-far", home="shop")
+    blocked = BLOCKED.model_copy(update={"problem": fix})
+    said = _said(_facts(processes=[_process("farlet-a", _leader(namespaces=(blocked,)))]))
+    assert "farlet connect --home-context home --foreign-context FOREIGN --node far" in said
+
+
 EXITED: Any = {"state": {"waiting": {"reason": "CrashLoopBackOff"}}, "lastState": {}}
 EXITED["lastState"] = {"terminated": {"exitCode": 1, "reason": "Error", "message": "farlet: no"}}
 
@@ -500,33 +680,35 @@ EXITED["lastState"] = {"terminated": {"exitCode": 1, "reason": "Error", "message
         ),
         pytest.param(
             Manager(_deployment(available=0), [_own_pod(containerStatuses=[EXITED])]),
-            "farlet-manager-1: CrashLoopBackOff, exit code 1: no. For its last lines: kubectl logs "
-            "-n farlet farlet-manager-1 --previous",
+            "farlet-manager-1: CrashLoopBackOff, exit code 1: no. For its last lines: kubectl "
+            "--context home logs -n farlet farlet-manager-1 --previous",
             id="it crashes",
         ),
         pytest.param(
             Manager(_deployment(available=0), [_own_pod(conditions=[UNPLACED])]),
-            "farlet-manager-1: Unschedulable: 0/4. For its Events: kubectl describe pod -n farlet "
-            "farlet-manager-1",
+            "farlet-manager-1: Unschedulable: 0/4. For its Events: kubectl --context "
+            "home describe pod -n farlet farlet-manager-1",
             id="no home node has space",
         ),
         pytest.param(
             Manager(_deployment(replicas=0, available=0)),
             "the manager does not run: the Deployment farlet/farlet-manager is scaled to 0. To "
-            "start it: kubectl scale deployment -n farlet farlet-manager --replicas 1",
+            "start it: kubectl --context home scale deployment -n farlet farlet-manager --replicas "
+            "1",
             id="it is scaled to 0",
         ),
         pytest.param(
             Manager(_deployment(available=0), [_own_pod(phase="Running")]),
             "the manager is not ready: Deployment farlet/farlet-manager: 0 of 1 pods are "
-            "available. See kubectl logs -n farlet deployment/farlet-manager, and kubectl describe "
-            "deployment -n farlet farlet-manager",
+            "available. See kubectl --context home logs -n farlet "
+            "deployment/farlet-manager, and kubectl --context home describe deployment -n farlet "
+            "farlet-manager",
             id="it is not ready",
         ),
     ],
 )
 def test_a_manager_that_does_not_run_is_explained(manager: Manager, expected: str) -> None:
-    found = report.report(_facts(nodes=[], virtual_nodes=[], manager=manager), NOW)
+    found = report.report(_facts(nodes=[], virtual_nodes=[], manager=manager), NOW, HOME)
     assert "".join(found.manager_problems) == expected
     said = click.unstyle(text.to_text(found))
     assert ("Manager: " in said) is bool(expected)
@@ -536,7 +718,7 @@ def test_a_manager_that_does_not_run_is_explained(manager: Manager, expected: st
 @pytest.mark.parametrize("virtual_nodes", [ABSENT, [], FORBIDDEN])
 def test_nodes_that_were_installed_by_hand_need_no_manager(virtual_nodes: Any) -> None:
     facts = _facts(manager=Manager(ABSENT), virtual_nodes=virtual_nodes)
-    assert report.report(facts, NOW).manager_problems == ()
+    assert report.report(facts, NOW, HOME).manager_problems == ()
 
 
 def test_causes_that_several_conditions_join_are_told_apart() -> None:
@@ -569,7 +751,7 @@ def test_nodes_that_could_not_be_read_are_not_denied() -> None:
 
 
 def test_what_expires_within_two_days_is_coloured() -> None:
-    said = text.to_text(report.report(_facts(), NOW))
+    said = text.to_text(report.report(_facts(), NOW, HOME))
     assert "\x1b[33mserving certificate in 24h" in said
     assert "expires          pod token in 10m" in said
 
@@ -588,7 +770,7 @@ def test_texts_from_outside_are_bounded_and_fit_for_terminals() -> None:
         processes=[_process("farlet-a", states)] * 100,
         waiting={"far": [_waiting(reason=hostile, message=hostile)] * 200},
     )
-    found = report.report(facts, NOW)
+    found = report.report(facts, NOW, HOME)
     said = click.unstyle(text.to_text(found)) + json_output.to_json(found)
     assert not {char for char in said if not char.isprintable() and char != "\n"}
     assert len(said) < 500_000
@@ -602,7 +784,7 @@ class _Forward:
     """A port-forward to a server of the test."""
 
     socket: socket.socket
-    kubelet_error: str | None = "connection refused by the pod"
+    kubelet_error: str | None = f"error forwarding port: {'netns ' * 100}: connection refused"
 
 
 POD = {
@@ -623,8 +805,9 @@ async def _status(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, says: bytes) 
             metadata, items = {"resourceVersion": "1"}, listed[request.path]
             return web.json_response({"kind": "List", "metadata": metadata, "items": items})
         if request.path.startswith("/apis/coordination.k8s.io/"):
+            spec = {**LEASE["spec"], "renewTime": timestamps.rfc3339(time.time())}
             whole = {"apiVersion": "v1", "kind": "Lease", "metadata": {"name": "far", "uid": "l"}}
-            return web.json_response({**whole, **LEASE})
+            return web.json_response({**whole, "spec": spec})
         return await apiserver.status(404)(request)
 
     @contextlib.asynccontextmanager
@@ -684,7 +867,11 @@ async def test_the_command_reads_nodes_leases_and_the_state_of_processes(
 @pytest.mark.parametrize(
     ("says", "why"),
     [
-        pytest.param(b"", "port 8081: connection refused by the pod", id="nothing listens"),
+        pytest.param(
+            b"",
+            "port 8081: connection refused: its process starts, or has ended",
+            id="nothing listens",
+        ),
         pytest.param(b"SSH-2.0-x\r\n", "port 8081: ", id="another protocol"),
         pytest.param(
             OK.replace(b"200 OK", b"404 No"), "something other than a state", id="an old version"
@@ -710,7 +897,7 @@ def test_watching_requires_a_terminal(more: tuple[str, ...]) -> None:
 
 
 async def test_a_watched_status_is_drawn_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    reports = iter([report.report(_facts(), NOW), report.report(_facts(nodes=[]), NOW)])
+    reports = iter([report.report(_facts(), NOW, HOME), report.report(_facts(nodes=[]), NOW, HOME)])
     out, drawn = io.StringIO(), asyncio.Event()
 
     @contextlib.asynccontextmanager

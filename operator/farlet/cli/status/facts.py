@@ -40,6 +40,8 @@ class Facts:
     waiting: Mapping[str, Sequence[Pod] | Absent | Unread]
     """Pending pods, bounded."""
     manager: Manager
+    deployments: Sequence[JSON] | Absent | Unread = ()
+    """Of farlets, not of the manager."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +72,7 @@ class NodeReport:
     message: str
     """Why not."""
     leader: str
-    """The pod that serves the node; empty if none is known."""
+    """The pod that serves the node; empty if there is none, or none is known."""
     renewed_seconds: float | None
     """Since the Lease was renewed."""
     processes: Mapping[str, str]
@@ -83,10 +85,14 @@ class NodeReport:
     """By reason."""
     waiting_pods: Sequence[Waiting]
     namespaces: Sequence[str]
+    blocked: Sequence[str]
+    """Home namespaces whose pods cannot run."""
     expires_seconds: Mapping[str, float]
     """Until what expires first of each kind."""
     renewed: Sequence[str]
     """The kinds that are renewed automatically."""
+    rejected: Sequence[str]
+    """The kinds that the API server does not accept, whenever they expire."""
     problems: Sequence[Problem]
     not_read: Sequence[str]
 
@@ -96,7 +102,7 @@ class Report:
     """The answer; the shape of `-o json`."""
 
     ok: bool
-    """There is a virtual node, and all are ready."""
+    """There is a virtual node, all are ready, and pods of all their namespaces can run."""
     installed: bool
     """The cluster has the definition of VirtualNode, as far as is known."""
     manager_problems: Sequence[str]

@@ -17,6 +17,9 @@ from farlet.gateway import port_forward
 from farlet.telemetry import state
 
 _CHUNK = 16 * 1024
+_REFUSED = "connection refused"
+"""In what a kubelet says, beside the name of a network namespace and more."""
+_MOST_CHARS = 200
 
 
 async def of(home: Cluster, pod: ObjectKey, port: int) -> state.State | Unread:
@@ -27,7 +30,9 @@ async def of(home: Cluster, pod: ObjectKey, port: int) -> state.State | Unread:
             return Unread("the pod does not exist any more")
         return raw if isinstance(raw, Unread) else state.read(raw)
     except (OSError, h11.RemoteProtocolError) as err:
-        return Unread(f"port {port}: {clean(err)}")
+        if _REFUSED in str(err):
+            return Unread(f"port {port}: {_REFUSED}: its process starts, or has ended")
+        return Unread(f"port {port}: {clean(err, most=_MOST_CHARS)}")
     except ValueError:
         return Unread(f"port {port} answered something other than a state: another version?")
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 
 from farlet import errors
+from farlet.cli import commands, serving
 from farlet.cli.reading import ABSENT, Absent, Unread, clean, read
 from farlet.cli.status import process_state, report
 from farlet.cli.status.facts import Facts, Manager, Process, Report
@@ -29,7 +30,6 @@ from farlet.telemetry import logs
 from farlet.telemetry.metrics import Metrics
 from farlet.telemetry.state import State
 
-LEASES = "kube-node-lease"
 NODES = f"{VIRTUAL_NODE_LABEL}={VIRTUAL_NODE_LABEL_VALUE}"
 OWN_PODS = f"{NAME_LABEL} in ({FARLET},{MANAGER})"
 WAITING = 200
@@ -47,15 +47,16 @@ async def connected(settings: StatusSettings) -> AsyncIterator[Cluster]:
 
 async def status(home: Cluster, settings: StatusSettings) -> Report:
     """The status of all virtual nodes, or of the one that `--nodename` names."""
-    return report.report(await facts(home, settings), time.time())
+    return report.report(await facts(home, settings), time.time(), commands.home_of(settings))
 
 
 async def facts(home: Cluster, settings: StatusSettings) -> Facts:
-    nodes, declared, own, deployment = await asyncio.gather(
+    nodes, declared, own, deployment, deployments = await asyncio.gather(
         _nodes(home, settings.nodename),
         _virtual_nodes(home, settings),
         _own_pods(home, settings.farlet_namespace),
         _manager(home, settings.farlet_namespace),
+        _deployments(home, settings.farlet_namespace),
     )
     pods = () if isinstance(own, Absent | Unread) else own
     managers = [pod for pod in pods if _is_manager(pod)]
@@ -76,6 +77,7 @@ async def facts(home: Cluster, settings: StatusSettings) -> Facts:
         processes=processes,
         waiting=dict(zip(names, waiting, strict=True)),
         manager=Manager(deployment, managers),
+        deployments=deployments,
     )
 
 
@@ -115,7 +117,7 @@ async def _declared(home: Cluster, namespace: str) -> ObjectList[JSON] | None:
 
 
 async def _lease(home: Cluster, name: str) -> Lease | Absent | Unread:
-    return await read(home.get(resources.LEASES, name, namespace=LEASES))
+    return await read(home.get(resources.LEASES, name, namespace=serving.NAMESPACE))
 
 
 async def _waiting(home: Cluster, name: str) -> Sequence[Pod] | Absent | Unread:
@@ -126,6 +128,14 @@ async def _waiting(home: Cluster, name: str) -> Sequence[Pod] | Absent | Unread:
 
 async def _manager(home: Cluster, namespace: str) -> JSON | Absent | Unread:
     return await read(home.get(kinds.DEPLOYMENTS, MANAGER, namespace=namespace))
+
+
+async def _deployments(home: Cluster, namespace: str) -> Sequence[JSON] | Absent | Unread:
+    selector = f"{NAME_LABEL}={FARLET}"
+    found = await read(
+        home.list_all(kinds.DEPLOYMENTS, namespace=namespace, label_selector=selector)
+    )
+    return found if isinstance(found, Absent | Unread) else found.items
 
 
 async def _own_pods(home: Cluster, namespace: str) -> Sequence[Pod] | Absent | Unread:

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from farlet import errors
-from farlet.cli import new_pods
+from farlet import constants, errors
+from farlet.cli import commands, new_pods, serving
+from farlet.cli.commands import Connection
 from farlet.cli.reading import Absent, Unread, age, clean
-from farlet.cli.status import own_pods
+from farlet.cli.status import own_pods, readiness
 from farlet.cli.status.causes import Causes
 from farlet.cli.status.facts import Facts, NodeReport, Process, Report, Waiting
 from farlet.constants import JSON, NodeCondition, PodCondition
 from farlet.forge import node_health, timestamps
-from farlet.k8s_types import Lease, Node, Pod
+from farlet.k8s_types import Node, Pod
 from farlet.manager import findings
-from farlet.manager.conditions import MAX_MESSAGE, NOT_APPLIED, ConditionType
-from farlet.manager.findings import QUIET, Reason
+from farlet.manager.conditions import MAX_MESSAGE, ConditionType
+from farlet.manager.findings import Reason
 from farlet.manager.virtual_node import foreign_secret
 from farlet.telemetry.state import Expiry, NamespaceState, State
 
@@ -25,30 +26,30 @@ PROCESSES = 20
 WAITING = 10
 NAMESPACES = 30
 REASONS = 20
-STALE_SECONDS = 60.0
-"""A leader renews its Lease every few seconds."""
 
 
-def report(facts: Facts, now: float) -> Report:
-    """`now`: epoch seconds."""
+def report(facts: Facts, now: float, home: Connection) -> Report:
+    """`now`: epoch seconds. `home`: for commands in the answer."""
     not_read: list[str] = []
     nodes = _list(not_read, "Nodes", facts.nodes)
     processes = _list(not_read, f"farlet pods in {facts.namespace}", facts.processes)
     virtual_nodes = _list(not_read, "VirtualNodes", facts.virtual_nodes)
+    _list(not_read, f"Deployments in {facts.namespace}", facts.deployments)
     declared = {str(one["metadata"]["name"]): one for one in virtual_nodes}
     by_name = {one["metadata"]["name"]: one for one in nodes}
     shown = sorted({*by_name, *declared})[:NODES]
     found = tuple(
-        _node(name, by_name.get(name), declared.get(name), processes, facts, now) for name in shown
+        _node(name, by_name.get(name), declared.get(name), processes, facts, now, home)
+        for name in shown
     )
     if len({*by_name, *declared}) > NODES:
         not_read.append(f"{len({*by_name, *declared}) - NODES} further virtual nodes")
     if isinstance(facts.manager.deployment, Unread):
         not_read.append(f"the Deployment of the manager: {facts.manager.deployment.why}")
     return Report(
-        ok=bool(found) and all(one.ready for one in found),
+        ok=bool(found) and all(one.ready and not one.blocked for one in found),
         installed=not isinstance(facts.virtual_nodes, Absent),
-        manager_problems=own_pods.manager_problems(facts),
+        manager_problems=own_pods.manager_problems(facts, home.kubectl),
         nodes=found,
         not_read=tuple(not_read),
     )
@@ -67,33 +68,42 @@ def _node(
     processes: Sequence[Process],
     facts: Facts,
     now: float,
+    home: Connection,
 ) -> NodeReport:
     own = [one for one in processes if _serves(one, name)][:PROCESSES]
     states = {one.pod["metadata"]["name"]: one.state for one in own if isinstance(one.state, State)}
-    leading = next((state for state in states.values() if state.leader), None)
+    leader, leading = _leading(states)
     not_read = [
         f"state of {one.pod['metadata']['name']}: {one.state.why}"
         for one in own
-        if isinstance(one.state, Unread) and not own_pods.problem(one.pod)
+        if isinstance(one.state, Unread) and not own_pods.problem(one.pod, home.kubectl)
     ]
-    leader, renewed = _leader(facts.leases.get(name), not_read, now)
-    if leading is None and not not_read:
+    lease = facts.leases.get(name)
+    if isinstance(lease, Unread):
+        not_read.append(f"the Lease: {lease.why}")
+    unserved = serving.unserved(lease, now) if leading is None else ""
+    if leading is None and not unserved and not not_read:
         not_read.append(
             f"what the leader knows (pods, namespaces, expiry): no pod in the namespace "
             f"{facts.namespace} leads"
         )
-    words = _Words(foreign_secret(declared or {"metadata": {"name": name}}))
-    causes = _causes(node, declared, own, leading, words)
-    if renewed is not None and renewed > STALE_SECONDS:
-        causes.add("Lease", f"no farlet has renewed the Lease for {age(renewed)}")
-    message = _not_ready(node, declared, causes, words)
+    words = _Words(foreign_secret(declared or {"metadata": {"name": name}}), home)
+    manager_runs = not own_pods.manager_problems(facts, home.kubectl)
+    causes = _causes(node, declared, own, leading, words, manager_runs=manager_runs)
+    found = []
+    if unserved:
+        why = own_pods.stopped(name, facts, declared=declared is not None, kubectl=home.kubectl)
+        found.append(f"{unserved}; {why}" if why else unserved)
+    elif leading is not None and (why := readiness.of_leader(leader, leading)):
+        found.append(clean(why))
+    found += _closed(node, declared, leading, causes, words, unserved=unserved)
     expires = _expiry([state.expires for state in states.values()], now)
     return NodeReport(
         name=name,
-        ready=not message,
-        message=message,
-        leader=leader,
-        renewed_seconds=renewed,
+        ready=not found,
+        message="; ".join(found),
+        leader="" if unserved else serving.holder(lease),
+        renewed_seconds=serving.renewed_seconds(lease, now),
         processes={
             pod: clean(f"{state.phase}, {state.version}", most=80) for pod, state in states.items()
         },
@@ -101,39 +111,51 @@ def _node(
         home_api=_home_api(leading, causes),
         pods=None if leading is None else _counts(leading.pods),
         waiting={} if leading is None else _numbers(leading.waiting),
-        waiting_pods=_waiting(facts.waiting.get(name), leading, causes, words, not_read, now),
+        waiting_pods=_waiting(
+            facts.waiting.get(name), leading, causes, words, not_read, now, unserved=bool(unserved)
+        ),
         namespaces=_namespaces(leading),
+        blocked=_blocked(leading),
         expires_seconds=expires,
-        renewed=tuple(kind for kind in expires if _is_renewed(kind, declared)),
+        renewed=tuple(
+            kind for kind in expires if _is_renewed(kind, declared, manager_runs=manager_runs)
+        ),
+        rejected=_rejected(states.values()),
         problems=causes.problems(),
         not_read=tuple(not_read),
     )
 
 
-_OF_FARLET = frozenset({"serving certificate", "pod token"})
-"""What farlet itself renews. The manager renews the credentials for both clusters, but not foreign
-ones of every kind."""
+def _leading(states: Mapping[str, State]) -> tuple[str, State | None]:
+    """The process that leads, and its pod. Of two during a handover, as the manager chooses it."""
+    leaders = [(pod, state) for pod, state in states.items() if state.leader]
+    return min(leaders, key=lambda one: len(one[1].problems), default=("", None))
+
+
+_POD_TOKEN = "pod token"  # noqa: S105
+_SERVING = "serving certificate"
 _FOREIGN = "foreign credentials"
 
 
-def _is_renewed(kind: str, declared: JSON | None) -> bool:
-    """farlet renews what expires, or a manager that reports no problem with the credentials."""
-    if kind in _OF_FARLET:
-        return True
-    conditions = ((declared or {}).get("status") or {}).get("conditions") or ()
+def _is_renewed(kind: str, declared: JSON | None, *, manager_runs: bool) -> bool:
+    """farlet renews tokens of pods, and its serving certificate, which the manager of a VirtualNode
+    has to approve. The manager renews the credentials for both clusters, but not foreign ones of
+    every kind, and reports problems with them."""
+    if kind == _POD_TOKEN or declared is None or not manager_runs:
+        return kind == _POD_TOKEN or (kind == _SERVING and declared is None)
+    conditions = (declared.get("status") or {}).get("conditions") or ()
     reasons = {
         one.get("reason")
         for one in conditions
         if one.get("type") == ConditionType.CREDENTIALS_VALID
     }
-    return Reason.VALID in reasons or (Reason.NOT_RENEWED in reasons and kind != _FOREIGN)
+    renewed = Reason.VALID in reasons or (Reason.NOT_RENEWED in reasons and kind != _FOREIGN)
+    return kind == _SERVING or renewed
 
 
-def _is_problem(condition: JSON) -> bool:
-    """Whether a condition of a VirtualNode is not as it should be, or is a warning."""
-    reason = condition.get("reason")
-    warns = condition.get("type") == ConditionType.CREDENTIALS_VALID and reason not in QUIET
-    return condition.get("status") != "True" or reason in NOT_APPLIED or warns
+def _rejected(states: Iterable[State]) -> tuple[str, ...]:
+    unauthorized = constants.Reason.FOREIGN_UNAUTHORIZED
+    return (_FOREIGN,) if any(one.foreign.reason == unauthorized for one in states) else ()
 
 
 def _serves(process: Process, name: str) -> bool:
@@ -145,13 +167,19 @@ def _serves(process: Process, name: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Words:
-    """Texts of farlet and of the manager, clean, with the name of the Secret that farlet lacks."""
+    """Texts of farlet and of the manager, clean, with what these do not know: the name of the
+    Secret, and the context of the reader."""
 
     foreign_secret: str
+    home: Connection
 
     def __call__(self, text: object) -> str:
         named = errors.with_secret(str(text), "foreign", self.foreign_secret)
-        return clean(named, most=MAX_MESSAGE)
+        return clean(commands.completed(named, self.home, _NO_FOREIGN), most=MAX_MESSAGE)
+
+
+_NO_FOREIGN = Connection("foreign", None, None)
+"""`farlet status` reads the home cluster only."""
 
 
 def _causes(
@@ -160,27 +188,31 @@ def _causes(
     own: Sequence[Process],
     leading: State | None,
     words: _Words,
+    *,
+    manager_runs: bool,
 ) -> Causes:
     """What farlet, its Node and its VirtualNode report, whose conditions can join causes."""
     causes = Causes()
     for process in own:
         pod = clean(process.pod["metadata"]["name"], most=253)
-        if why := own_pods.problem(process.pod):
+        if why := own_pods.problem(process.pod, words.home.kubectl):
             causes.add(pod, words(why))
         if isinstance(process.state, State):
-            for check, text in list(process.state.problems.items())[:REASONS]:
+            for check, text in list(readiness.problems(process.state).items())[:REASONS]:
                 causes.add(f"{pod} ({clean(check, most=80)})", words(text))
     if leading is not None and leading.foreign.problem is not None:
         causes.add("foreign cluster", words(leading.foreign.problem))
     for kind in (NodeCondition.FOREIGN_REACHABLE, NodeCondition.HOME_API_REACHABLE):
         condition = None if node is None else node_health.condition(node, kind)
+        if readiness.is_over(kind, leading):
+            continue
         if condition is not None and condition["status"] == "False":
             reason = clean(condition.get("reason", ""), most=80)
             causes.add(f"Node {kind}=False ({reason})", words(condition.get("message", "")))
-    for found in ((declared or {}).get("status") or {}).get("conditions") or ():
-        if _is_problem(found):
-            message = findings.problems(str(found.get("message", "")))
-            causes.add(f"VirtualNode {_shown(found)}", words(message))
+    old = "" if manager_runs else ", reported before the manager stopped"
+    for found in readiness.wrong(declared, leading):
+        message = findings.problems(str(found.get("message", "")))
+        causes.add(f"VirtualNode {_shown(found)}{old}", words(message))
     for namespace in () if leading is None else leading.namespaces:
         if namespace.problem is not None:
             causes.add(f"namespace {clean(namespace.home, most=80)}", words(namespace.problem))
@@ -194,37 +226,30 @@ def _shown(condition: JSON) -> str:
     return f"{kind}={status} ({reason})"
 
 
-def _not_ready(node: Node | None, declared: JSON | None, causes: Causes, words: _Words) -> str:
-    """Why the node takes no new pods; empty: it does. Causes that are shown are not repeated."""
-    if node is None:
-        return "the Node does not exist"
+def _closed(
+    node: Node | None,
+    declared: JSON | None,
+    leading: State | None,
+    causes: Causes,
+    words: _Words,
+    *,
+    unserved: str,
+) -> list[str]:
+    """Why the node takes no new pods; causes that are shown are not repeated."""
     found = []
-    for one in new_pods.obstacles(node):
+    for one in readiness.obstacles(node, kubectl=words.home.kubectl, unserved=unserved):
         cause = words(one.cause)
         if one.what == new_pods.NOT_READY and not causes.contain(cause):
             found.append(cause)
         else:
             found.append(f"{one.what}. {one.fix}" if one.fix else one.what)
-    found += [
-        f"the VirtualNode has {_shown(one)}"
-        for one in ((declared or {}).get("status") or {}).get("conditions") or ()
-        if one.get("type") == ConditionType.READY and one.get("status") == "False"
-    ]
-    return "; ".join(found)
-
-
-def _leader(
-    lease: Lease | Absent | Unread | None, not_read: list[str], now: float
-) -> tuple[str, float | None]:
-    if isinstance(lease, Unread):
-        not_read.append(f"the Lease: {lease.why}")
-    if lease is None or isinstance(lease, Absent | Unread):
-        return "", None
-    spec = lease.get("spec") or {}
-    holder = clean(spec.get("holderIdentity") or "", most=300)
-    renewed = timestamps.epoch(spec.get("renewTime"))
-    host = holder.rpartition("_")[0] or holder  # HOSTNAME_UUID of an election, NODE@HOST without
-    return host, None if renewed is None else max(now - renewed, 0.0)
+    if leading is None and not unserved and node is not None:
+        found += [
+            f"the VirtualNode has {_shown(one)}"
+            for one in readiness.wrong(declared, leading)
+            if one.get("type") == ConditionType.READY and one.get("status") == "False"
+        ]
+    return found
 
 
 def _foreign(state: State | None) -> str:
@@ -263,6 +288,8 @@ def _waiting(
     words: _Words,
     not_read: list[str],
     now: float,
+    *,
+    unserved: bool,
 ) -> tuple[Waiting, ...]:
     """The pods that have waited longest."""
     if isinstance(pods, Unread):
@@ -271,7 +298,9 @@ def _waiting(
         return ()
     ordered = sorted(pods, key=lambda pod: pod["metadata"].get("creationTimestamp", ""))
     namespaces = {} if leading is None else {one.home: one for one in leading.namespaces}
-    return tuple(_waits(pod, namespaces, causes, words, now) for pod in ordered[:WAITING])
+    return tuple(
+        _waits(pod, namespaces, causes, words, now, unserved=unserved) for pod in ordered[:WAITING]
+    )
 
 
 def _waits(
@@ -280,16 +309,23 @@ def _waits(
     causes: Causes,
     words: _Words,
     now: float,
+    *,
+    unserved: bool,
 ) -> Waiting:
     """A pod without a reason waits for the reason of its namespace, which farlet reports there
     where it is not allowed to write the status of pods."""
     metadata = pod["metadata"]
     name = f"{metadata['namespace']}/{metadata['name']}"
     reason, message = _reason(pod)
-    if not reason and (namespace := namespaces.get(metadata["namespace"])) is not None:
+    namespace = namespaces.get(metadata["namespace"])
+    if namespace is not None and reason in (None, namespace.reason):
         reason, message = namespace.reason, namespace.problem
     if not reason and not message:
-        message = f"see farlet explain {name}"
+        message = (
+            "no farlet serves its node"
+            if unserved
+            else f"see farlet explain {name}{words.home.flags}"
+        )
     told = words(message or "")
     created = timestamps.epoch(metadata.get("creationTimestamp"))
     return Waiting(
@@ -323,6 +359,11 @@ def _namespaces(state: State | None) -> tuple[str, ...]:
     if len(state.namespaces) > NAMESPACES:
         lines.append(f"and {len(state.namespaces) - NAMESPACES} more")
     return tuple(lines)
+
+
+def _blocked(state: State | None) -> tuple[str, ...]:
+    found = () if state is None else state.namespaces
+    return tuple(clean(one.home, most=80) for one in found if one.problem)[:NAMESPACES]
 
 
 def _expiry(found: Sequence[Expiry], now: float) -> dict[str, float]:

@@ -40,12 +40,7 @@ def _lines(found: Report) -> Iterator[str]:
 
 
 def _node(node: NodeReport) -> Iterator[str]:
-    word = (
-        click.style("ready", fg="green")
-        if node.ready
-        else f"{click.style('not ready', fg='red')}: {node.message}"
-    )
-    yield f"Virtual node {node.name}: {word}"
+    yield f"Virtual node {node.name}: {_headline(node)}"
     rows = [("foreign cluster", node.foreign), ("home API", node.home_api), *_processes(node)]
     if node.pods is not None:
         rows += [("pods", _pods(node))]
@@ -65,9 +60,20 @@ def _node(node: NodeReport) -> Iterator[str]:
         yield f"  not read         {line}"
 
 
+def _headline(node: NodeReport) -> str:
+    blocked = f"pods of {', '.join(node.blocked)} cannot run" if node.blocked else ""
+    if not node.ready:
+        return f"{click.style('not ready', fg='red')}: {node.message}"
+    ready = click.style("ready", fg="green")
+    return f"{ready}, but {click.style(blocked, fg='red')}" if blocked else ready
+
+
 def _processes(node: NodeReport) -> Iterator[tuple[str, str]]:
-    renewed = "" if node.renewed_seconds is None else f", renewed {age(node.renewed_seconds)} ago"
-    yield "leader", f"{node.leader or 'none'}{renewed}"
+    parts = [node.leader or "none"]
+    if node.renewed_seconds is not None:
+        lease = "renewed" if node.leader else "Lease renewed"
+        parts.append(f"{lease} {age(node.renewed_seconds)} ago")
+    yield "leader", ", ".join(parts)
     for pod, state in node.processes.items():
         yield "process", f"{pod}: {state}"
 
@@ -82,6 +88,9 @@ def _pods(node: NodeReport) -> str:
 
 def _expiry(node: NodeReport) -> Iterator[str]:
     for kind, seconds in node.expires_seconds.items():
+        if kind in node.rejected:
+            yield click.style(f"{kind}: the API server does not accept them", fg="red")
+            continue
         text = f"{kind} in {age(seconds)}" if seconds > 0 else f"{kind} has expired"
         if seconds > 0 and kind in node.renewed:
             text += ", renewed automatically"
