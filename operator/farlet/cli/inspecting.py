@@ -28,28 +28,50 @@ _OUTPUT = click.option(
 )
 
 
-def _key(_ctx: click.Context, _param: click.Parameter, value: str) -> ObjectKey:
-    namespace, slash, name = value.partition("/")
-    if not slash or not all(map(names.is_subdomain, (namespace, name))):
-        raise errors.UsageError(f"{value!r} is not a pod; expected NAMESPACE/POD, such as shop/web")
-    return ObjectKey(namespace, name)
+_KINDS = ("pod", "pods", "po")
+
+
+def _key(pod: str, namespace: str | None) -> ObjectKey:
+    """As kubectl names a pod, or with its namespace before it. Raises `UsageError`."""
+    first, slash, name = pod.partition("/")
+    if not slash:
+        first, name = "", pod
+    elif first in _KINDS:
+        first = ""
+    if first and namespace not in (None, first):
+        raise errors.UsageError(
+            f"{pod!r} names the namespace {first}, and --namespace (-n) {namespace}: leave one out"
+        )
+    found = ObjectKey(first or namespace or "default", name)
+    if not all(map(names.is_subdomain, found)):
+        raise errors.UsageError(
+            f"{pod!r} is not a pod; expected POD or NAMESPACE/POD, such as web -n shop, or shop/web"
+        )
+    return found
 
 
 @settings_options(ReadingSettings)
 @click.command(
     cls=SettingsCommand, short_help="Show why a pod waits, or what happened to it, and what to do."
 )
-@click.argument("key", metavar="NAMESPACE/POD", callback=_key)
+@click.argument("pod", metavar="[NAMESPACE/]POD")
+@click.option(
+    "--namespace",
+    "-n",
+    help="Home namespace of the pod, if the argument has none. [default: default]",
+)
 @_OUTPUT
-def explain(*, key: ObjectKey, output: str, **flags: object) -> None:
+def explain(*, pod: str, namespace: str | None, output: str, **flags: object) -> None:
     """Show why a pod waits, or what happened to it, and what to do.
 
     Shows the pod, the objects that it needs, its mirror in the foreign cluster, its containers, and
     the Events of both clusters by time. Works with the credentials of an administrator and with
     those of farlet; the output names what they are not allowed to read. Without --foreign-context
-    or --foreign-kubeconfig only the home cluster is read. Changes nothing. The exit code is 1 if
-    the home cluster has no such pod.
+    or --foreign-kubeconfig only the home cluster is read; another cluster than the one that the
+    Node records is not read. Changes nothing. The exit code is 1 if the home cluster has no such
+    pod.
     """
+    key = _key(pod, namespace)
     wanted = loading.load(ReadingSettings, settings_flags.given(flags))
     lean_import.install()
     from farlet.cli.explain import reads, text

@@ -9,6 +9,7 @@ import pytest
 
 from farlet import errors
 from farlet.cli import json_output
+from farlet.cli.commands import Connection
 from farlet.cli.explain import report, text, virtual_nodes
 from farlet.cli.explain.facts import Facts, Requirement
 from farlet.cli.reading import ABSENT, Unread
@@ -20,12 +21,17 @@ from farlet.constants import (
     HOME_UID,
     VIRTUAL_NODE_ID,
     ObjectKey,
+    Reason,
 )
 from farlet.context import Context, NamespaceMap
 from farlet.forge import copies, mirror_event
 from farlet.forge.references import Kind
 from farlet.manager.virtual_node import Spec
+from farlet.planning import api_refusals
+from farlet.telemetry.state import ForeignState, HomeAPIState, NamespaceState, State
 
+AT_HOME = Connection("home", "home", None)
+AWAY = Connection("foreign", "foreign", None)
 NOW = 1_767_323_045.0  # 2026-01-02T03:04:05Z
 KEY = ObjectKey("shop", "web")
 NODE: dict[str, Any] = {
@@ -105,7 +111,7 @@ def _facts(pod: Any, **more: Any) -> Facts:
 
 
 def _said(facts: Facts) -> str:
-    return text.to_text(report.report(facts, NOW))
+    return text.to_text(report.report(facts, NOW, AT_HOME, AWAY))
 
 
 def test_the_whole_answer_for_a_pod_whose_image_cannot_be_pulled() -> None:
@@ -232,13 +238,14 @@ FAR = {"kubernetes.io/hostname": "far"}
         pytest.param(
             _meant(_far(unschedulable=True), _unbound()),
             "- The Node far takes no new pods: an administrator, a drain or an unfinished farlet "
-            "disconnect has cordoned it. To let it take pods again: kubectl uncordon far\n",
+            "disconnect has cordoned it. To let it take pods again: kubectl --context home "
+            "uncordon far\n",
             id="an administrator has cordoned it",
         ),
         pytest.param(
             _meant(_far(ready="Unknown"), _unbound()),
             "- The Node far takes no new pods: it is not ready: Kubelet stopped posting. See "
-            "farlet status\n",
+            "farlet status --home-context home\n",
             id="the node is not ready",
         ),
         pytest.param(
@@ -288,7 +295,7 @@ def test_of_two_virtual_nodes_one_takes_pods() -> None:
             ),
             (
                 "credentials into the Secret mine, docs",
-                "new credentials into the Secret `mine`, see",
+                "new credentials into the Secret mine, see",
             ),
             id="the Secret of a node has its name",
         ),
@@ -348,7 +355,7 @@ def test_of_two_virtual_nodes_one_takes_pods() -> None:
             _facts(_pod(), mirror=_mirror(_container(LOOP, restarts=4, last=OOM))),
             (
                 "4 restarts; before: OOMKilled, exit code 137, 65s ago",
-                "kubectl logs -n shop web -c app --previous",
+                "kubectl --context home logs -n shop web -c app --previous",
                 "used more memory than its limit",
             ),
             id="killed again and again",
@@ -380,7 +387,11 @@ def test_of_two_virtual_nodes_one_takes_pods() -> None:
         ),
         pytest.param(
             _facts(ABSENT, node=None, mirror=_mirror()),
-            ("the home cluster has no such pod", "pod        web\n", "kubectl get pods -n shop"),
+            (
+                "the home cluster has no such pod",
+                "pod        web\n",
+                "kubectl --context home get pods -n shop",
+            ),
             id="the pod is gone and its mirror is not",
         ),
         pytest.param(
@@ -397,12 +408,11 @@ def test_of_two_virtual_nodes_one_takes_pods() -> None:
                 home_events=FORBIDDEN,
                 foreign_events=FORBIDDEN,
             ),
-            tuple(
-                f"Not read: {what}: these credentials are not allowed to read it (403)\n"
-                for what in (
-                    *("the Node far", "the mirror", "the foreign namespace"),
-                    *("home Events", "foreign Events"),
-                )
+            (
+                (
+                    "Not read: the foreign namespace, the mirror, foreign Events, home Events, the "
+                    "Node far: these credentials are not allowed to read it (403)\n"
+                ),
             ),
             id="nothing may be read",
         ),
@@ -431,10 +441,143 @@ def test_each_situation_is_explained(facts: Facts, fragments: tuple[str, ...]) -
         assert fragment in said, said
 
 
+def _condition(kind: str, message: str) -> dict[str, Any]:
+    return {"type": kind, "status": "False", "reason": "ForeignUnauthorized", "message": message}
+
+
+def _of(*conditions: Any) -> dict[str, Any]:
+    """The Node with further conditions."""
+    return {**NODE, "status": {"conditions": [*NODE["status"]["conditions"], *conditions]}}
+
+
+RUNS = _pod(phase="Running")
+MIRRORED = _mirror(_container(RUNNING), phase="Running")
+UNREACHABLE = _condition("farlet.io/ForeignReachable", REVOKED)
+LEADER = State(
+    node="far",
+    phase="serving",
+    leader=True,
+    foreign=ForeignState(reachable=True),
+    home_api=HomeAPIState(state="Verified"),
+)
+DENIED = api_refusals.preparation("shop-home", system="farlet-far", home="shop")
+STALE = {"spec": {"holderIdentity": "farlet-a_1", "renewTime": "2026-01-02T03:00:00Z"}}
+ENDED = {"terminated": {"exitCode": 3, "reason": "Error", "finishedAt": "2026-01-02T03:03:00Z"}}
+UNREADY = {"type": "Ready", "status": "False", "reason": "ContainersNotReady", "message": "[app]"}
+
+
+def _reports(**changed: Any) -> State:
+    return LEADER.model_copy(update=changed)
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        pytest.param(
+            {"lease": STALE},
+            "- The Node far: no farlet serves it: its Lease, which lasts 40s, was renewed 4m ago, "
+            "by farlet-a. Until one does, no new pod starts, kubectl logs and exec fail, and the "
+            "status here is old. What starts it: farlet status --home-context home\n",
+            id="no farlet runs",
+        ),
+        pytest.param(
+            {"node": _of(UNREACHABLE)},
+            "- the foreign API server does not accept farlet's credentials (401",
+            id="the Node reports it",
+        ),
+        pytest.param(
+            {"state": _reports(problems={"foreign": REVOKED})},
+            "- farlet of the node far (foreign): the foreign API server does not accept farlet's",
+            id="farlet reports it",
+        ),
+        pytest.param(
+            {
+                "state": _reports(
+                    namespaces=(
+                        NamespaceState(
+                            home="shop",
+                            foreign="shop-home",
+                            reason="ForeignForbidden",
+                            problem=f"not allowed to list pods. {DENIED}",
+                        ),
+                    )
+                ),
+                "ctx": CONNECTED,
+            },
+            "- ForeignForbidden (administrator of the foreign cluster): Run this",
+            id="its namespace has lost farlet's permissions",
+        ),
+        pytest.param(
+            {"state": FORBIDDEN},
+            "Not read: what farlet reports of itself: these credentials are not allowed",
+            id="farlet cannot be asked",
+        ),
+        pytest.param(
+            {"identity": FORBIDDEN},
+            "Not read: whether this is the foreign cluster of the node: these credentials",
+            id="the cluster cannot be compared",
+        ),
+        pytest.param(
+            {"requirements": (Requirement("Secret", "key", "unknown"),)},
+            "What was read shows no problem.\n",
+            id="an object that it needs is not known",
+        ),
+        pytest.param(
+            {"mirror": _mirror(_container(ENDED), phase="Running")},
+            "- Container app: it ended with exit code 3: kubectl --context home logs -n shop web "
+            "-c app\n",
+            id="a container has failed",
+        ),
+        pytest.param(
+            {"pod": _pod(phase="Running", conditions=[UNREADY])},
+            "- It runs and is not ready: ContainersNotReady: [app]. See its containers and Events",
+            id="it is not ready",
+        ),
+        pytest.param(
+            {"pod": _pod(phase="Failed")},
+            "- It is Failed: see its message, containers and Events\n",
+            id="it has failed without a reason",
+        ),
+    ],
+)
+def test_there_is_something_to_do_where_anything_is_wrong_or_not_known(
+    more: dict[str, Any], expected: str
+) -> None:
+    said = _said(_facts(more.pop("pod", RUNS), **{"mirror": MIRRORED, **more}))
+    assert expected in said
+    assert "Nothing to do." not in said
+
+
+def test_a_process_that_leads_refutes_older_reports() -> None:
+    said = _said(_facts(RUNS, mirror=MIRRORED, node=_of(UNREACHABLE), lease=STALE, state=LEADER))
+    assert "ForeignReachable" not in said
+    assert said.endswith("Nothing to do.\n")
+
+
+def test_what_to_do_is_printed_once() -> None:
+    message = f"farlet is not allowed to list pods. {DENIED}. The API server answered 403"
+    event = _event("ForeignForbidden", message, "2026-01-02T03:00:00Z", pod="h", type="Warning")
+    blocked = NamespaceState(home="shop", foreign="f", reason="ForeignForbidden", problem=message)
+    said = _said(
+        _facts(
+            _pod(reason="ForeignForbidden", message=message),
+            home_events=[event],
+            state=_reports(namespaces=(blocked,)),
+            ctx=CONNECTED,
+        )
+    )
+    assert said.count("farlet connect --home-context home --foreign-context foreign --node") == 1
+    assert "list pods. See What to do. The API server answered 403\n" in said
+
+
+def test_guides_are_plain_text() -> None:
+    assert not [reason for reason in Reason if "`" in report.guide(reason)]
+
+
 def test_a_solved_wait_is_not_advice() -> None:
     solved = _event("KeptAtHome", "no", "2026-01-02T03:00:00Z", pod="h", type="Warning")
     pod, mirror = _pod(phase="Running"), _mirror(phase="Running")
-    found = report.report(_facts(pod, mirror=mirror, home_events=[solved]), NOW)
+    found = report.report(_facts(pod, mirror=mirror, home_events=[solved]), NOW, AT_HOME, AWAY)
     assert found.advice == ()
 
 
@@ -446,9 +589,11 @@ def test_an_event_that_home_repeats_is_shown_once() -> None:
     at_home = mirror_event.forge(seen, mirror_event.home_pod(cast("Any", pod)), node="far", now=NOW)
     at_home["metadata"]["uid"] = "copy"
     facts = _facts(pod, mirror=_mirror(), home_events=[at_home], foreign_events=[away])
-    assert [one.cluster for one in report.report(facts, NOW).events] == ["foreign"]
+    assert [one.cluster for one in report.report(facts, NOW, AT_HOME, AWAY).events] == ["foreign"]
     alone = _facts(pod, mirror=FORBIDDEN, home_events=[at_home], foreign_events=FORBIDDEN)
-    assert [one.message for one in report.report(alone, NOW).events] == ["image is there"]
+    assert [one.message for one in report.report(alone, NOW, AT_HOME, AWAY).events] == [
+        "image is there"
+    ]
 
 
 def test_texts_from_outside_reach_no_terminal_as_they_are_and_lists_are_bounded() -> None:
@@ -463,7 +608,7 @@ def test_texts_from_outside_reach_no_terminal_as_they_are_and_lists_are_bounded(
         requirements=(Requirement("Secret", hostile, "missing", "x"),) * 500,
         foreign_events=many,
     )
-    found = report.report(facts, NOW)
+    found = report.report(facts, NOW, AT_HOME, AWAY)
     said = text.to_text(found) + json_output.to_json(found)
     assert token not in said
     assert not {char for char in said if not char.isprintable() and char != "\n"}

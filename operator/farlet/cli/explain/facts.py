@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from farlet.cli.reading import Absent, Unread
 from farlet.constants import ObjectKey
 from farlet.context import Context
-from farlet.k8s_types import Event, Node, Pod
+from farlet.k8s_types import Event, Lease, Node, Pod
+from farlet.telemetry.state import State
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,12 @@ class Facts:
     key: ObjectKey
     pod: Pod | Absent | Unread
     node: Node | Absent | Unread | None = None
+    lease: Lease | Absent | Unread | None = None
+    """Of the node."""
+    state: State | Unread | None = None
+    """What the farlet that leads reports; `None`: no pod of farlet was found for the node."""
+    identity: Unread | None = None
+    """Why it is not known whether this is the foreign cluster of the node."""
     foreign_namespace: str | None = None
     """By the settings; `None`: not offloaded."""
     namespace: object = None

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from farlet.cli import new_pods
+from farlet.cli.commands import Connection
 from farlet.constants import JSON
 from farlet.k8s_types import Node, Pod
 
@@ -16,10 +17,10 @@ _OF_STATE = "node.kubernetes.io/"
 _BINDING = frozenset({"NoSchedule", "NoExecute"})
 
 
-def obstacles(pod: Pod, nodes: Sequence[Node]) -> Mapping[str, Sequence[str]]:
+def obstacles(pod: Pod, nodes: Sequence[Node], home: Connection) -> Mapping[str, Sequence[str]]:
     """The virtual nodes that the pod is meant for by name, and why it is not bound to each.
 
-    Empty reasons: its Node does not say why.
+    Empty reasons: its Node does not say why. `home`: for commands.
     """
     found = {}
     for node in nodes:
@@ -28,14 +29,17 @@ def obstacles(pod: Pod, nodes: Sequence[Node]) -> Mapping[str, Sequence[str]]:
             name = node["metadata"]["name"]
             found[name] = [
                 *(_untolerated(name, taint) for taint in untolerated),
-                *(_closed(name, one) for one in new_pods.obstacles(node)),
+                *(
+                    _closed(name, one, home)
+                    for one in new_pods.obstacles(node, kubectl=home.kubectl)
+                ),
             ]
     return found
 
 
-def _closed(name: str, obstacle: new_pods.Obstacle) -> str:
+def _closed(name: str, obstacle: new_pods.Obstacle, home: Connection) -> str:
     cause = f": {obstacle.cause}" if obstacle.cause else ""
-    fix = obstacle.fix or "See farlet status"
+    fix = obstacle.fix or f"See farlet status{home.flags}"
     return f"The Node {name} takes no new pods: {obstacle.what}{cause}. {fix}"
 
 

@@ -14,10 +14,12 @@ from typing import Any, TypeVar
 
 from farlet import access, errors, names
 from farlet.access import choice
+from farlet.cli import commands, serving
 from farlet.cli.explain import report, virtual_nodes
 from farlet.cli.explain.facts import Facts, Report, Requirement
 from farlet.cli.reading import ABSENT, Absent, Unread, clean, read
-from farlet.client import credential_sources, kinds, resources
+from farlet.cli.status import process_state
+from farlet.client import credential_sources, kinds, resources, same_cluster
 from farlet.client.cluster import Cluster
 from farlet.client.resources import Resource
 from farlet.constants import (
@@ -29,20 +31,26 @@ from farlet.constants import (
     Reason,
 )
 from farlet.context import Context, NotConfigured
+from farlet.foreign.identity import UID_LENGTH
 from farlet.forge import claims, copies
 from farlet.forge.references import Kind
-from farlet.k8s_types import Event, Node, Pod, PodPhase, PodStatus
-from farlet.manager import virtual_node
+from farlet.k8s_types import Event, Lease, Node, Pod, PodPhase, PodStatus
+from farlet.manager import pod_template, virtual_node
+from farlet.planning import cluster_identity
+from farlet.planning.cluster_identity import ForeignState, Record
 from farlet.reconcile.event_recorder import NODE_EVENTS
 from farlet.settings import ReadingSettings
 from farlet.telemetry import logs
 from farlet.telemetry.metrics import Metrics
+from farlet.telemetry.state import State
 
 T = TypeVar("T")
 
 EVENTS = 500
 """Read of each cluster; the latest are shown."""
 NODES = 50
+PROCESSES = 5
+"""Of the node: as many as a VirtualNode can have replicas."""
 
 _CONTENT: Mapping[Kind, Resource[Any]] = {
     Kind.SECRET: resources.SECRETS,
@@ -60,26 +68,34 @@ async def _explained(settings: ReadingSettings, key: ObjectKey) -> Report:
     metrics = Metrics()
     source = credential_sources.home_source(settings, os.environ)
     other = credential_sources.foreign_reading_source(settings, os.environ)
+    if other == source:
+        raise errors.UsageError(_SAME)
     async with contextlib.AsyncExitStack() as opened:
         home = await opened.enter_async_context(
             Cluster("home", source, metrics=metrics.client("home"))
         )
-        foreign: Cluster | Unread | None = None
+        foreign = None
         if other is not None:
-            try:
-                foreign = await opened.enter_async_context(
-                    Cluster("foreign", other, metrics=metrics.client("foreign"))
-                )
-            except errors.FarletError as err:
-                foreign = Unread(clean(err))
+            foreign = await opened.enter_async_context(
+                Cluster("foreign", other, metrics=metrics.client("foreign"))
+            )
+            if same_cluster.is_same_connection(home, foreign):
+                raise errors.UsageError(_SAME)
         found = await facts(settings, home, foreign, key)
-    return report.report(found, time.time())
+    connections = commands.home_of(settings), commands.foreign_of(settings)
+    return report.report(found, time.time(), *connections)
+
+
+_SAME = (
+    "--foreign-context or --foreign-kubeconfig selects the home cluster. Set it to the foreign "
+    "cluster of the node, or leave both out, to read the home cluster only"
+)
 
 
 async def facts(
-    settings: ReadingSettings, home: Cluster, foreign: Cluster | Unread | None, key: ObjectKey
+    settings: ReadingSettings, home: Cluster, foreign: Cluster | None, key: ObjectKey
 ) -> Facts:
-    """All that the report needs. `foreign`: `Unread` if its credentials do not work."""
+    """All that the report needs. `foreign`: `None` without credentials for it."""
     pod = await read(home.get(resources.PODS, key.name, namespace=key.namespace))
     if isinstance(pod, Unread):
         return Facts(key, pod)
@@ -97,7 +113,8 @@ async def facts(
     # Which node an unbound pod will run on is not known. A deleted pod can have a mirror.
     waits = not (bound or settings.nodename or isinstance(pod, Absent))
     name = None if waits else ctx.namespaces.foreign(key.namespace)
-    reads = _Foreign(foreign, name, key) if name is not None else None
+    other, identity = await _identified(home, foreign, node, ctx)
+    reads = _Foreign(other, name, key) if name is not None else None
     mirror = None if reads is None else await reads.mirror()
     namespace = None if reads is None else await reads.namespace()
     mode, requirements = "unknown", []
@@ -109,6 +126,9 @@ async def facts(
         key,
         pod,
         node=node,
+        lease=await _lease(home, bound) if bound else None,
+        state=await _leading(home, bound) if bound else None,
+        identity=identity,
         foreign_namespace=name,
         namespace=namespace,
         virtual_nodes=() if bound or isinstance(pod, Absent) else await _nodes(home, settings),
@@ -126,6 +146,64 @@ async def facts(
 
 async def _node(home: Cluster, name: str) -> Node | Absent | Unread:
     return await read(home.get(resources.NODES, name))
+
+
+async def _lease(home: Cluster, node: str) -> Lease | Absent | Unread:
+    return await read(home.get(resources.LEASES, node, namespace=serving.NAMESPACE))
+
+
+async def _leading(home: Cluster, node: str) -> State | Unread | None:
+    """What the farlet of the node reports, as `farlet status` reads it."""
+    selector = f"{virtual_node.NAME_LABEL}={virtual_node.FARLET}"
+    found = await read(
+        home.list(
+            resources.PODS,
+            namespace=virtual_node.FARLET,
+            label_selector=f"{selector},{virtual_node.INSTANCE_LABEL}={node}",
+            limit=PROCESSES,
+        )
+    )
+    if isinstance(found, Absent | Unread):
+        return None if isinstance(found, Absent) else found
+    states = await asyncio.gather(
+        *(process_state.of(home, pod, pod_template.PROBES_PORT) for pod in found.items)
+    )
+    leaders = [one for one in states if isinstance(one, State) and one.leader]
+    if leaders:
+        return min(leaders, key=lambda one: len(one.problems))
+    return next((one for one in states if isinstance(one, Unread)), None)
+
+
+async def _identified(
+    home: Cluster, foreign: Cluster | None, node: Node | Absent | Unread | None, ctx: Context
+) -> tuple[Cluster | Unread | None, Unread | None]:
+    """The foreign cluster, if it is the one that the Node records; and why that is not known.
+
+    Whatever another cluster answers looks like a loss of the mirror.
+    """
+    if foreign is None or not ctx.node:
+        return foreign, None
+    known = node if node is not None else await _node(home, ctx.node)
+    if isinstance(known, Absent | Unread):
+        return foreign, None
+    recorded = cluster_identity.record(known["metadata"].get("annotations") or {})
+    own = ctx.namespaces.own
+    if recorded.foreign is None:
+        return foreign, None
+    found = await read(foreign.get(resources.NAMESPACES.metadata_only, own))
+    if isinstance(found, Unread):
+        return foreign, found
+    if isinstance(found, Absent):
+        why = (
+            f"this cluster has no namespace {own}, whose uid the Node {ctx.node} records: "
+            "--foreign-context or --foreign-kubeconfig leads to another cluster, "
+            "--foreign-system-namespace is not that of the node, or the foreign cluster was rebuilt "
+            "(docs/recovery.md)"
+        )
+        return Unread(why), None
+    present = ForeignState(namespace=own, uid=found["metadata"]["uid"][:UID_LENGTH])
+    doubt = cluster_identity.doubt(Record(foreign=recorded.foreign), present, home_id=ctx.home_id)
+    return (foreign, None) if doubt is None else (Unread(clean(doubt)), None)
 
 
 async def _nodes(home: Cluster, settings: ReadingSettings) -> Sequence[Node] | Absent | Unread:

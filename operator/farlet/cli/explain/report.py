@@ -8,24 +8,30 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import cast
 
 from farlet import errors, reasons
+from farlet.cli import commands, serving
+from farlet.cli.commands import Connection
 from farlet.cli.explain import placement
 from farlet.cli.explain.facts import Facts, Moment, Report, Requirement
 from farlet.cli.reading import Absent, Unread, age, clean
+from farlet.cli.status import readiness
 from farlet.constants import ACCESS, FOREIGN_CLUSTER, JSON, NodeCondition, PodCondition, Reason
 from farlet.forge import copies, mirror_event, timestamps
-from farlet.k8s_types import Condition, ContainerState, ContainerStatus, Event, Node, Pod
+from farlet.k8s_types import Condition, ContainerState, ContainerStatus, Event, Node, Pod, PodPhase
 from farlet.k8s_types import NodeCondition as NodeConditionShape
 from farlet.manager import virtual_node
 from farlet.planning import api_refusals, predicates
+from farlet.telemetry.state import State
 
 EVENTS = 40
 CONTAINERS = 30
 REQUIREMENTS = 60
 ADVICE = 8
+PROBLEMS = 3
+"""Failing checks of farlet."""
 
 _AFTER_START = frozenset(
     {
@@ -54,8 +60,7 @@ _WAITING: Mapping[str, str] = {
     "RegistryUnavailable": _IMAGE,
     "ErrImageNeverPull": "Its imagePullPolicy is Never, and the foreign node does not have it.",
     "CreateContainerConfigError": _CONFIG,
-    "CrashLoopBackOff": "It exits repeatedly: kubectl logs -n {namespace} {pod} -c {container} "
-    "--previous",
+    "CrashLoopBackOff": "It exits repeatedly: {logs} --previous",
 }
 """What to do, by the reason for which a kubelet keeps a container waiting."""
 
@@ -66,25 +71,28 @@ class _Draft:
 
     facts: Facts
     now: float
+    at_home: Connection
+    away: Connection
     home: dict[str, str] = field(default_factory=dict)
     mirror: dict[str, str] = field(default_factory=dict)
     advice: list[str] = field(default_factory=list)
-    not_read: list[str] = field(default_factory=list)
+    unread: dict[str, list[str]] = field(default_factory=dict)
+    """What was not read, by cause."""
 
     def read(self, what: str, value: object) -> bool:
         """Whether it was read. If not, the report says so."""
         if isinstance(value, Unread):
-            self.not_read.append(f"{what}: {value.why}")
+            self.unread.setdefault(value.why, []).append(what)
         return value is not None and not isinstance(value, Absent | Unread)
 
 
-def report(facts: Facts, now: float) -> Report:
-    """What is known, and what to do. `now`: epoch seconds."""
-    draft = _Draft(facts, now)
-    events, omitted = _timeline(draft)
+def report(facts: Facts, now: float, home: Connection, foreign: Connection) -> Report:
+    """What is known, and what to do. `now`: epoch seconds. The connections are for commands."""
+    draft = _Draft(facts, now, home, foreign)
     pod = facts.pod if draft.read("the home pod", facts.pod) else None
     draft.read("the foreign namespace", facts.namespace)
     mirror = facts.mirror if draft.read("the mirror", facts.mirror) else None
+    events, omitted = _timeline(draft)
     _home(draft, cast("Pod | None", pod))
     _mirror(draft, cast("Pod | None", mirror))
     shown = cast("Pod | None", mirror or pod)
@@ -92,20 +100,37 @@ def report(facts: Facts, now: float) -> Report:
     needs = _needs(draft)
     if pod is not None:
         _past(draft, events)
+        _unexplained(draft, cast("Pod", pod))
     if facts.mirror is None and facts.foreign_namespace is not None:
-        draft.not_read.append("the foreign cluster: add --foreign-context or --foreign-kubeconfig")
+        without = Unread("add --foreign-context or --foreign-kubeconfig")
+        draft.read("the foreign cluster", without)
+    draft.read("whether this is the foreign cluster of the node", facts.identity)
+    advice = tuple(dict.fromkeys(draft.advice))[:ADVICE]
     return Report(
         pod=str(facts.key),
         found=pod is not None,
-        home=draft.home,
+        home={what: _once(text, advice) for what, text in draft.home.items()},
         requirements=needs,
         mirror=draft.mirror,
         containers=containers,
-        events=events,
+        events=[replace(one, message=_once(one.message, advice)) for one in events],
         events_omitted=omitted,
-        not_read=tuple(dict.fromkeys(draft.not_read)),
-        advice=tuple(dict.fromkeys(draft.advice))[:ADVICE],
+        not_read=tuple(f"{', '.join(what)}: {why}" for why, what in draft.unread.items()),
+        advice=advice,
     )
+
+
+def _once(text: str, advice: Sequence[str]) -> str:
+    """A text without what is advised: reasons of pods and Events contain the same commands."""
+    for one in advice:
+        fix = one.partition("): ")[2]
+        if len(fix) > _SHORT and fix in text and fix != text:
+            return text.replace(fix, "See What to do")
+    return text
+
+
+_SHORT = 60
+"""Characters of an advice that may be repeated."""
 
 
 # --- the pod at home ------------------------------------------------------------------------------
@@ -116,7 +141,8 @@ def _home(draft: _Draft, pod: Pod | None) -> None:
     if pod is None:
         if isinstance(facts.pod, Absent):
             home["phase"] = "the home cluster has no such pod"
-            advice.append(f"Check the name: kubectl get pods -n {facts.key.namespace}")
+            kubectl = draft.at_home.kubectl
+            advice.append(f"Check the name: {kubectl} get pods -n {facts.key.namespace}")
         return
     status, metadata = pod.get("status") or {}, pod["metadata"]
     home["phase"] = _joined(status.get("phase"), status.get("reason"))
@@ -141,7 +167,7 @@ def _home(draft: _Draft, pod: Pod | None) -> None:
             advice.append(_advice(draft, Reason(cast("str", reason))))
             break
     if facts.denied:
-        advice.append(f"{Reason.HOME_NAMESPACE_FORBIDDEN}: {clean(facts.denied)}")
+        advice.append(f"{Reason.HOME_NAMESPACE_FORBIDDEN}: {clean(_named(draft, facts.denied))}")
     if facts.foreign_namespace is None:
         home["foreign namespace"] = "none, according to the settings of this command"
 
@@ -152,14 +178,14 @@ def _unbound(draft: _Draft, pod: Pod) -> None:
     found: Mapping[str, Sequence[str]] = {}
     if draft.read("virtual nodes", nodes):
         known = [one for one in cast("Sequence[Node]", nodes) if _is_farlets(one)]
-        found = placement.obstacles(pod, known)
+        found = placement.obstacles(pod, known, draft.at_home)
     for name, texts in found.items():
         draft.advice += [clean(_named(draft, text, name)) for text in texts]
     if not found or not all(found.values()):
         draft.advice.append(
             "The home scheduler decides this, before farlet sees the pod: compare its node "
             "selector, affinity, tolerations (farlet.io/virtual-node) and requests with the node: "
-            "kubectl describe nodes -l type=virtual-kubelet"
+            f"{draft.at_home.kubectl} describe nodes -l type=virtual-kubelet"
         )
 
 
@@ -178,18 +204,72 @@ def _node(draft: _Draft) -> None:
     node = cast("Node", node)
     if not _is_farlets(node):
         home["node"] = f"{name}, which farlet does not serve"
-        advice.append(f"This pod does not run through farlet: kubectl describe node {name}")
+        describe = f"{draft.at_home.kubectl} describe node {name}"
+        advice.append(f"This pod does not run through farlet: {describe}")
         return
     conditions = _by_type((node.get("status") or {}).get("conditions"))
+    if not _served(draft, name):
+        return
     ready = conditions.get(NodeCondition.READY, {})
     state = "ready" if ready.get("status") == "True" else "not ready"
     home["node"] = f"{name} ({state})"
     if state != "ready":
         message = clean(_named(draft, ready.get("message", "")))
-        advice.append(f"The Node {name} is not ready: {message}. See farlet status")
+        advice.append(f"The Node {name} is not ready: {message}. {_see_status(draft)}")
+    leading = _leading(draft)
     for kind in (NodeCondition.FOREIGN_REACHABLE, NodeCondition.HOME_API_REACHABLE):
-        if (found := conditions.get(kind, {})).get("status") == "False":
-            home[kind.value] = clean(_named(draft, found.get("message", "")))
+        found = conditions.get(kind, {})
+        if found.get("status") == "False" and not readiness.is_over(kind, leading):
+            home[kind.value] = _joined("False", found.get("reason"))
+            _add(draft, clean(_named(draft, found.get("message", ""))))
+
+
+def _served(draft: _Draft, node: str) -> bool:
+    """Whether a farlet serves the node; what it reports now counts more than what it wrote."""
+    facts, home, leading = draft.facts, draft.home, _leading(draft)
+    draft.read("what farlet reports of itself", facts.state)
+    draft.read("the Lease of the node", facts.lease)
+    unserved = "" if leading is not None else serving.unserved(facts.lease, draft.now)
+    if unserved:
+        home["node"] = f"{node} (no farlet serves it)"
+        draft.advice.append(
+            f"The Node {node}: {unserved}. Until one does, no new pod starts, kubectl logs and "
+            f"exec fail, and the status here is old. What starts it: {_status(draft)}"
+        )
+        return False
+    if leading is None:
+        return True
+    for check, text in list(readiness.problems(leading).items())[:PROBLEMS]:
+        _add(draft, f"farlet of the node {node} ({clean(check, most=80)})", text)
+    for one in leading.namespaces:
+        if one.home == facts.key.namespace and one.problem:
+            home["farlet reports"] = clean(_named(draft, one.problem))
+            known = one.reason in set(Reason)
+            draft.advice.append(
+                _advice(draft, Reason(cast("str", one.reason)))
+                if known
+                else clean(_named(draft, one.problem))
+            )
+    return True
+
+
+def _leading(draft: _Draft) -> State | None:
+    return draft.facts.state if isinstance(draft.facts.state, State) else None
+
+
+def _add(draft: _Draft, what: str, text: str = "") -> None:
+    """Advice, unless an earlier one contains it."""
+    told = clean(_named(draft, text)) if text else what
+    if not any(told in one for one in draft.advice):
+        draft.advice.append(f"{what}: {told}" if text else told)
+
+
+def _status(draft: _Draft) -> str:
+    return f"farlet status{draft.at_home.flags}"
+
+
+def _see_status(draft: _Draft) -> str:
+    return f"See {_status(draft)}"
 
 
 # --- the mirror -----------------------------------------------------------------------------------
@@ -204,10 +284,12 @@ def _mirror(draft: _Draft, mirror: Pod | None) -> None:
         shown["namespace"] += ", which does not exist"
     if mirror is None:
         shown["pod"] = "none"
-        if not advice and not isinstance(facts.pod, Absent):
+        if not advice and not isinstance(facts.pod, Absent | Unread):
+            node = facts.pod["spec"].get("nodeName", "")
             advice.append(
                 "farlet has not created the mirror, and the pod shows no reason: see the Events of "
-                "its Node (kubectl describe node), farlet status, and farlet's log"
+                f"its Node ({draft.at_home.kubectl} describe node {node}), {_status(draft)}, and "
+                "farlet's log"
             )
         return
     status, metadata = mirror.get("status") or {}, mirror["metadata"]
@@ -232,6 +314,10 @@ def _mirror(draft: _Draft, mirror: Pod | None) -> None:
     scheduled = _by_type(status.get("conditions")).get(PodCondition.POD_SCHEDULED, {})
     if scheduled.get("status") == "False":
         shown["foreign scheduler"] = clean(_at_home(draft, scheduled.get("message")))
+        advice.append(
+            "The scheduler of the foreign cluster finds no node for the mirror: its message is "
+            "above. Add capacity there, or change the requests or constraints of the pod"
+        )
 
 
 def _containers(draft: _Draft, pod: Pod) -> list[str]:
@@ -273,14 +359,38 @@ def _state(draft: _Draft, state: ContainerState) -> str:
 
 
 def _about_container(draft: _Draft, name: str, state: ContainerState, last: ContainerState) -> None:
-    key = draft.facts.key
     if text := _WAITING.get(str((state.get("waiting") or {}).get("reason"))):
-        command = text.format(namespace=key.namespace, pod=key.name, container=name)
+        command = text.format(logs=_logs(draft, name))
         draft.advice.append(f"Container {name}: {command}")
     for one in (state.get("terminated"), last.get("terminated")):
         if one is not None and one.get("reason") == "OOMKilled":
             draft.advice.append(f"Container {name}: it used more memory than its limit; raise it.")
-            break
+            return
+    if (ended := state.get("terminated")) and ended["exitCode"]:
+        draft.advice.append(
+            f"Container {name}: it ended with exit code {ended['exitCode']}: {_logs(draft, name)}"
+        )
+
+
+def _logs(draft: _Draft, container: str) -> str:
+    key = draft.facts.key
+    return f"{draft.at_home.kubectl} logs -n {key.namespace} {key.name} -c {container}"
+
+
+def _unexplained(draft: _Draft, pod: Pod) -> None:
+    """A pod that does not run as it should, where nothing above says why."""
+    status = pod.get("status") or {}
+    phase = status.get("phase")
+    ready = _by_type(status.get("conditions")).get(PodCondition.READY, {})
+    if draft.advice:
+        return
+    if phase == PodPhase.RUNNING and ready.get("status") == "False":
+        why = _joined(ready.get("reason"), _at_home(draft, ready.get("message")))
+        draft.advice.append(f"It runs and is not ready: {why}. See its containers and Events")
+    elif phase not in {PodPhase.RUNNING, PodPhase.SUCCEEDED}:
+        draft.advice.append(
+            f"It is {clean(phase or 'unknown', most=40)}: see its message, containers and Events"
+        )
 
 
 # --- what it needs --------------------------------------------------------------------------------
@@ -322,7 +432,7 @@ def _timeline(draft: _Draft) -> tuple[list[Moment], int]:
         for event in cast("Sequence[Event]", home):
             seen = mirror_event.summary(event)
             if seen is not None and event["metadata"]["name"] not in repeated:
-                found.append(_moment(seen, "home", seen.message))
+                found.append(_moment(seen, "home", _named(draft, seen.message)))
     found.sort(key=lambda one: one[0])
     omitted = max(len(found) - EVENTS, 0)
     return [moment for _, moment in found[omitted:]], omitted
@@ -353,20 +463,26 @@ def _advice(draft: _Draft, reason: Reason) -> str:
         return text
     if reason in _UNPREPARED and facts.ctx is not None:
         own, home = facts.ctx.namespaces.own, facts.key.namespace
-        fix = api_refusals.preparation(foreign, system=own, home=home)
+        fix = _completed(draft, api_refusals.preparation(foreign, system=own, home=home))
         return f"{reason} ({reasons.GUIDES[reason].who}): {fix}"
     return text.replace("NAMESPACE", foreign)
 
 
 def _named(draft: _Draft, text: str | None, node: str = "") -> str:
-    """A text of farlet with the name of the Secret with its foreign credentials."""
+    """A text of farlet with what farlet does not know: the name of the Secret with its foreign
+    credentials, and the contexts of the reader."""
     facts = draft.facts
     if not node and not isinstance(facts.pod, Absent | Unread):
         node = facts.pod["spec"].get("nodeName", "")
+    text = _completed(draft, text or "")
     if not node or not text:
-        return text or ""
+        return text
     default = virtual_node.foreign_secret({"metadata": {"name": node}})
     return errors.with_secret(text, "foreign", facts.foreign_secrets.get(node, default))
+
+
+def _completed(draft: _Draft, text: str) -> str:
+    return commands.completed(text, draft.at_home, draft.away)
 
 
 _UNPREPARED = frozenset({Reason.FOREIGN_FORBIDDEN, Reason.NAMESPACE_NOT_FOUND})
@@ -376,7 +492,7 @@ _UNPREPARED = frozenset({Reason.FOREIGN_FORBIDDEN, Reason.NAMESPACE_NOT_FOUND})
 def guide(reason: Reason) -> str:
     """What to do about a reason, and who can do it."""
     row = reasons.GUIDES[reason]
-    return f"{reason} ({row.who}): {_LINK.sub(_linked, row.fix)}"
+    return f"{reason} ({row.who}): {_LINK.sub(_linked, row.fix).replace('`', '')}"
 
 
 def _at_home(draft: _Draft, text: str | None) -> str:

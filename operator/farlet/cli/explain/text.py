@@ -41,7 +41,11 @@ def _lines(answer: Report) -> Iterator[str]:
         yield "What to do"
         yield from (f"  - {line}" for line in answer.advice)
     elif answer.found:
-        yield "Nothing to do."
+        yield "Nothing to do." if _is_complete(answer) else "What was read shows no problem."
+
+
+def _is_complete(answer: Report) -> bool:
+    return not answer.not_read and all(one.state == "ok" for one in answer.requirements)
 
 
 def _rows(rows: Mapping[str, str]) -> Iterator[str]:

@@ -14,6 +14,7 @@ from farlet.cli.reading import Absent, Unread, clean, read
 from farlet.client.cluster import Cluster
 from farlet.constants import ObjectKey
 from farlet.gateway import port_forward
+from farlet.k8s_types import Pod, PodPhase
 from farlet.telemetry import state
 
 _CHUNK = 16 * 1024
@@ -22,10 +23,14 @@ _REFUSED = "connection refused"
 _MOST_CHARS = 200
 
 
-async def of(home: Cluster, pod: ObjectKey, port: int) -> state.State | Unread:
+async def of(home: Cluster, pod: Pod, port: int) -> state.State | Unread:
     """What the process reports, or why it is not known."""
+    phase = (pod.get("status") or {}).get("phase")
+    if phase != PodPhase.RUNNING:
+        return Unread(f"the pod is {clean(phase or 'unknown', most=40)}")
+    key = ObjectKey(pod["metadata"]["namespace"], pod["metadata"]["name"])
     try:
-        raw = await read(_fetch(home, pod, port))
+        raw = await read(_fetch(home, key, port))
         if isinstance(raw, Absent):
             return Unread("the pod does not exist any more")
         return raw if isinstance(raw, Unread) else state.read(raw)

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Sequence
 
 from farlet import errors
 from farlet.cli import commands, serving
-from farlet.cli.reading import ABSENT, Absent, Unread, clean, read
+from farlet.cli.reading import ABSENT, Absent, Unread, read
 from farlet.cli.status import process_state, report
 from farlet.cli.status.facts import Facts, Manager, Process, Report
 from farlet.client import credential_sources, kinds, resources
@@ -21,14 +21,12 @@ from farlet.constants import (
     VIRTUAL_NODE_LABEL,
     VIRTUAL_NODE_LABEL_VALUE,
     NodeCondition,
-    ObjectKey,
 )
 from farlet.k8s_types import Lease, Node, Pod, PodPhase
 from farlet.manager.virtual_node import FARLET, MANAGER, NAME_LABEL
 from farlet.settings import StatusSettings
 from farlet.telemetry import logs
 from farlet.telemetry.metrics import Metrics
-from farlet.telemetry.state import State
 
 NODES = f"{VIRTUAL_NODE_LABEL}={VIRTUAL_NODE_LABEL_VALUE}"
 OWN_PODS = f"{NAME_LABEL} in ({FARLET},{MANAGER})"
@@ -151,13 +149,7 @@ async def _processes(
     home: Cluster, settings: StatusSettings, found: Sequence[Pod]
 ) -> Sequence[Process]:
     pods = found[: report.PROCESSES * report.NODES]
-    states = await asyncio.gather(*(_state(home, pod, settings.probe_port) for pod in pods))
+    states = await asyncio.gather(
+        *(process_state.of(home, pod, settings.probe_port) for pod in pods)
+    )
     return [Process(pod, one) for pod, one in zip(pods, states, strict=True)]
-
-
-async def _state(home: Cluster, pod: Pod, port: int) -> State | Unread:
-    phase = (pod.get("status") or {}).get("phase")
-    if phase != PodPhase.RUNNING:
-        return Unread(f"the pod is {clean(phase or 'unknown', most=40)}")
-    key = ObjectKey(pod["metadata"]["namespace"], pod["metadata"]["name"])
-    return await process_state.of(home, key, port)
