@@ -10,7 +10,7 @@ import pytest
 from farlet import errors
 from farlet.cli import json_output
 from farlet.cli.commands import Connection
-from farlet.cli.explain import report, text, virtual_nodes
+from farlet.cli.explain import drafts, report, text, virtual_nodes
 from farlet.cli.explain.facts import Facts, Requirement
 from farlet.cli.reading import ABSENT, Unread
 from farlet.constants import (
@@ -486,6 +486,11 @@ def _reports(**changed: Any) -> State:
             id="the Node reports it",
         ),
         pytest.param(
+            {"node": ABSENT},
+            "- Nothing runs this pod without the Node far: farlet status --home-context home\n",
+            id="its node was deleted",
+        ),
+        pytest.param(
             {"state": _reports(problems={"foreign": REVOKED})},
             "- farlet of the node far (foreign): the foreign API server does not accept farlet's",
             id="farlet reports it",
@@ -571,7 +576,7 @@ def test_what_to_do_is_printed_once() -> None:
 
 
 def test_guides_are_plain_text() -> None:
-    assert not [reason for reason in Reason if "`" in report.guide(reason)]
+    assert not [reason for reason in Reason if "`" in drafts.guide(reason)]
 
 
 def test_a_solved_wait_is_not_advice() -> None:

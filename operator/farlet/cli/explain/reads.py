@@ -197,8 +197,8 @@ async def _identified(
         why = (
             f"this cluster has no namespace {own}, whose uid the Node {ctx.node} records: "
             "--foreign-context or --foreign-kubeconfig leads to another cluster, "
-            "--foreign-system-namespace is not that of the node, or the foreign cluster was rebuilt "
-            "(docs/recovery.md)"
+            "--foreign-system-namespace is not that of the node, or the foreign cluster was "
+            "rebuilt (docs/recovery.md)"
         )
         return Unread(why), None
     present = ForeignState(namespace=own, uid=found["metadata"]["uid"][:UID_LENGTH])

@@ -6,25 +6,22 @@ each list, whatever the clusters contain.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import cast
 
-from farlet import errors, reasons
-from farlet.cli import commands, serving
+from farlet.cli import serving
 from farlet.cli.commands import Connection
-from farlet.cli.explain import placement
+from farlet.cli.explain import drafts, placement
+from farlet.cli.explain.drafts import Draft
 from farlet.cli.explain.facts import Facts, Moment, Report, Requirement
-from farlet.cli.reading import Absent, Unread, age, clean
+from farlet.cli.reading import Absent, Unread, clean
 from farlet.cli.status import readiness
 from farlet.constants import ACCESS, FOREIGN_CLUSTER, JSON, NodeCondition, PodCondition, Reason
-from farlet.forge import copies, mirror_event, timestamps
+from farlet.forge import mirror_event, timestamps
 from farlet.k8s_types import Condition, ContainerState, ContainerStatus, Event, Node, Pod, PodPhase
 from farlet.k8s_types import NodeCondition as NodeConditionShape
-from farlet.manager import virtual_node
-from farlet.planning import api_refusals, predicates
-from farlet.telemetry.state import State
+from farlet.planning import predicates
 
 EVENTS = 40
 CONTAINERS = 30
@@ -65,30 +62,9 @@ _WAITING: Mapping[str, str] = {
 """What to do, by the reason for which a kubelet keeps a container waiting."""
 
 
-@dataclass(slots=True)
-class _Draft:
-    """Parts of the report while it is written."""
-
-    facts: Facts
-    now: float
-    at_home: Connection
-    away: Connection
-    home: dict[str, str] = field(default_factory=dict)
-    mirror: dict[str, str] = field(default_factory=dict)
-    advice: list[str] = field(default_factory=list)
-    unread: dict[str, list[str]] = field(default_factory=dict)
-    """What was not read, by cause."""
-
-    def read(self, what: str, value: object) -> bool:
-        """Whether it was read. If not, the report says so."""
-        if isinstance(value, Unread):
-            self.unread.setdefault(value.why, []).append(what)
-        return value is not None and not isinstance(value, Absent | Unread)
-
-
 def report(facts: Facts, now: float, home: Connection, foreign: Connection) -> Report:
     """What is known, and what to do. `now`: epoch seconds. The connections are for commands."""
-    draft = _Draft(facts, now, home, foreign)
+    draft = Draft(facts, now, home, foreign)
     pod = facts.pod if draft.read("the home pod", facts.pod) else None
     draft.read("the foreign namespace", facts.namespace)
     mirror = facts.mirror if draft.read("the mirror", facts.mirror) else None
@@ -109,48 +85,35 @@ def report(facts: Facts, now: float, home: Connection, foreign: Connection) -> R
     return Report(
         pod=str(facts.key),
         found=pod is not None,
-        home={what: _once(text, advice) for what, text in draft.home.items()},
+        home={what: drafts.once(text, advice) for what, text in draft.home.items()},
         requirements=needs,
         mirror=draft.mirror,
         containers=containers,
-        events=[replace(one, message=_once(one.message, advice)) for one in events],
+        events=[replace(one, message=drafts.once(one.message, advice)) for one in events],
         events_omitted=omitted,
         not_read=tuple(f"{', '.join(what)}: {why}" for why, what in draft.unread.items()),
         advice=advice,
     )
 
 
-def _once(text: str, advice: Sequence[str]) -> str:
-    """A text without what is advised: reasons of pods and Events contain the same commands."""
-    for one in advice:
-        fix = one.partition("): ")[2]
-        if len(fix) > _SHORT and fix in text and fix != text:
-            return text.replace(fix, "See What to do")
-    return text
-
-
-_SHORT = 60
-"""Characters of an advice that may be repeated."""
-
-
 # --- the pod at home ------------------------------------------------------------------------------
 
 
-def _home(draft: _Draft, pod: Pod | None) -> None:
+def _home(draft: Draft, pod: Pod | None) -> None:
     facts, home, advice = draft.facts, draft.home, draft.advice
     if pod is None:
         if isinstance(facts.pod, Absent):
             home["phase"] = "the home cluster has no such pod"
-            kubectl = draft.at_home.kubectl
+            kubectl = draft.kubectl
             advice.append(f"Check the name: {kubectl} get pods -n {facts.key.namespace}")
         return
     status, metadata = pod.get("status") or {}, pod["metadata"]
-    home["phase"] = _joined(status.get("phase"), status.get("reason"))
+    home["phase"] = drafts.joined(status.get("phase"), status.get("reason"))
     if "deletionTimestamp" in metadata:
-        home["phase"] += f", being deleted since {_since(draft, metadata['deletionTimestamp'])}"
-    home["age"] = _since(draft, metadata.get("creationTimestamp"))
+        home["phase"] += f", being deleted since {draft.since(metadata['deletionTimestamp'])}"
+    home["age"] = draft.since(metadata.get("creationTimestamp"))
     if status.get("message"):
-        home["message"] = clean(_named(draft, status["message"]))
+        home["message"] = clean(draft.named(status["message"]))
     home["access mode"] = facts.mode
     conditions = _by_type(status.get("conditions"))
     scheduled = conditions.get(PodCondition.POD_SCHEDULED, {})
@@ -164,28 +127,28 @@ def _home(draft: _Draft, pod: Pod | None) -> None:
     _node(draft)
     for reason in (status.get("reason"), scheduled.get("reason")):
         if reason in set(Reason):
-            advice.append(_advice(draft, Reason(cast("str", reason))))
+            draft.advise(Reason(cast("str", reason)))
             break
     if facts.denied:
-        advice.append(f"{Reason.HOME_NAMESPACE_FORBIDDEN}: {clean(_named(draft, facts.denied))}")
+        advice.append(f"{Reason.HOME_NAMESPACE_FORBIDDEN}: {clean(draft.named(facts.denied))}")
     if facts.foreign_namespace is None:
         home["foreign namespace"] = "none, according to the settings of this command"
 
 
-def _unbound(draft: _Draft, pod: Pod) -> None:
+def _unbound(draft: Draft, pod: Pod) -> None:
     """The home scheduler has not placed it."""
     nodes = draft.facts.virtual_nodes
     found: Mapping[str, Sequence[str]] = {}
     if draft.read("virtual nodes", nodes):
         known = [one for one in cast("Sequence[Node]", nodes) if _is_farlets(one)]
-        found = placement.obstacles(pod, known, draft.at_home)
+        found = placement.obstacles(pod, known, draft.home_connection)
     for name, texts in found.items():
-        draft.advice += [clean(_named(draft, text, name)) for text in texts]
+        draft.advice += [clean(draft.named(text, name)) for text in texts]
     if not found or not all(found.values()):
         draft.advice.append(
             "The home scheduler decides this, before farlet sees the pod: compare its node "
             "selector, affinity, tolerations (farlet.io/virtual-node) and requests with the node: "
-            f"{draft.at_home.kubectl} describe nodes -l type=virtual-kubelet"
+            f"{draft.kubectl} describe nodes -l type=virtual-kubelet"
         )
 
 
@@ -193,18 +156,19 @@ def _is_farlets(node: Node) -> bool:
     return FOREIGN_CLUSTER in (node["metadata"].get("annotations") or {})
 
 
-def _node(draft: _Draft) -> None:
+def _node(draft: Draft) -> None:
     """The virtual node, if it can be read."""
     node, home, advice = draft.facts.node, draft.home, draft.advice
     name = home["node"]
     if not draft.read(f"the Node {name}", node):
         if isinstance(node, Absent):
             home["node"] = f"{name}, which does not exist any more"
+            advice.append(f"Nothing runs this pod without the Node {name}: {draft.status_command}")
         return
     node = cast("Node", node)
     if not _is_farlets(node):
         home["node"] = f"{name}, which farlet does not serve"
-        describe = f"{draft.at_home.kubectl} describe node {name}"
+        describe = f"{draft.kubectl} describe node {name}"
         advice.append(f"This pod does not run through farlet: {describe}")
         return
     conditions = _by_type((node.get("status") or {}).get("conditions"))
@@ -214,19 +178,20 @@ def _node(draft: _Draft) -> None:
     state = "ready" if ready.get("status") == "True" else "not ready"
     home["node"] = f"{name} ({state})"
     if state != "ready":
-        message = clean(_named(draft, ready.get("message", "")))
-        advice.append(f"The Node {name} is not ready: {message}. {_see_status(draft)}")
-    leading = _leading(draft)
+        message = clean(draft.named(ready.get("message", "")))
+        advice.append(f"The Node {name} is not ready: {message}. See {draft.status_command}")
+    leading = draft.leading
     for kind in (NodeCondition.FOREIGN_REACHABLE, NodeCondition.HOME_API_REACHABLE):
         found = conditions.get(kind, {})
         if found.get("status") == "False" and not readiness.is_over(kind, leading):
-            home[kind.value] = _joined("False", found.get("reason"))
-            _add(draft, clean(_named(draft, found.get("message", ""))))
+            home[kind.value] = drafts.joined("False", found.get("reason"))
+            message = found.get("message") or f"the Node has {kind.value}=False"
+            draft.add(clean(draft.named(message)))
 
 
-def _served(draft: _Draft, node: str) -> bool:
+def _served(draft: Draft, node: str) -> bool:
     """Whether a farlet serves the node; what it reports now counts more than what it wrote."""
-    facts, home, leading = draft.facts, draft.home, _leading(draft)
+    facts, home, leading = draft.facts, draft.home, draft.leading
     draft.read("what farlet reports of itself", facts.state)
     draft.read("the Lease of the node", facts.lease)
     unserved = "" if leading is not None else serving.unserved(facts.lease, draft.now)
@@ -234,48 +199,27 @@ def _served(draft: _Draft, node: str) -> bool:
         home["node"] = f"{node} (no farlet serves it)"
         draft.advice.append(
             f"The Node {node}: {unserved}. Until one does, no new pod starts, kubectl logs and "
-            f"exec fail, and the status here is old. What starts it: {_status(draft)}"
+            f"exec fail, and the status here is old. What starts it: {draft.status_command}"
         )
         return False
     if leading is None:
         return True
     for check, text in list(readiness.problems(leading).items())[:PROBLEMS]:
-        _add(draft, f"farlet of the node {node} ({clean(check, most=80)})", text)
+        draft.add(f"farlet of the node {node} ({clean(check, most=80)})", text)
     for one in leading.namespaces:
         if one.home == facts.key.namespace and one.problem:
-            home["farlet reports"] = clean(_named(draft, one.problem))
-            known = one.reason in set(Reason)
-            draft.advice.append(
-                _advice(draft, Reason(cast("str", one.reason)))
-                if known
-                else clean(_named(draft, one.problem))
-            )
+            home["farlet reports"] = clean(draft.named(one.problem))
+            if one.reason in set(Reason):
+                draft.advise(Reason(one.reason))
+            else:
+                draft.advice.append(home["farlet reports"])
     return True
-
-
-def _leading(draft: _Draft) -> State | None:
-    return draft.facts.state if isinstance(draft.facts.state, State) else None
-
-
-def _add(draft: _Draft, what: str, text: str = "") -> None:
-    """Advice, unless an earlier one contains it."""
-    told = clean(_named(draft, text)) if text else what
-    if not any(told in one for one in draft.advice):
-        draft.advice.append(f"{what}: {told}" if text else told)
-
-
-def _status(draft: _Draft) -> str:
-    return f"farlet status{draft.at_home.flags}"
-
-
-def _see_status(draft: _Draft) -> str:
-    return f"See {_status(draft)}"
 
 
 # --- the mirror -----------------------------------------------------------------------------------
 
 
-def _mirror(draft: _Draft, mirror: Pod | None) -> None:
+def _mirror(draft: Draft, mirror: Pod | None) -> None:
     facts, shown, advice = draft.facts, draft.mirror, draft.advice
     if facts.foreign_namespace is None or facts.mirror is None or isinstance(facts.mirror, Unread):
         return
@@ -288,7 +232,7 @@ def _mirror(draft: _Draft, mirror: Pod | None) -> None:
             node = facts.pod["spec"].get("nodeName", "")
             advice.append(
                 "farlet has not created the mirror, and the pod shows no reason: see the Events of "
-                f"its Node ({draft.at_home.kubectl} describe node {node}), {_status(draft)}, and "
+                f"its Node ({draft.kubectl} describe node {node}), {draft.status_command}, and "
                 "farlet's log"
             )
         return
@@ -300,27 +244,27 @@ def _mirror(draft: _Draft, mirror: Pod | None) -> None:
     )
     if not ours:
         shown["pod"] += ", which is not the mirror of this pod"
-        advice.append(_advice(draft, Reason.NAME_CONFLICT))
+        draft.advise(Reason.NAME_CONFLICT)
         return
     mode = (metadata.get("annotations") or {}).get(ACCESS)
     if mode and mode != draft.home.get("access mode"):
         draft.home["access mode"] = clean(mode, most=80)
-    shown["phase"] = _joined(status.get("phase"), status.get("reason"))
+    shown["phase"] = drafts.joined(status.get("phase"), status.get("reason"))
     if status.get("message"):
-        shown["message"] = clean(_at_home(draft, status["message"]))
+        shown["message"] = clean(draft.at_home(status["message"]))
     if "deletionTimestamp" in metadata:
-        shown["phase"] += f", being deleted since {_since(draft, metadata['deletionTimestamp'])}"
+        shown["phase"] += f", being deleted since {draft.since(metadata['deletionTimestamp'])}"
     shown["node"] = clean(mirror["spec"].get("nodeName") or "none")
     scheduled = _by_type(status.get("conditions")).get(PodCondition.POD_SCHEDULED, {})
     if scheduled.get("status") == "False":
-        shown["foreign scheduler"] = clean(_at_home(draft, scheduled.get("message")))
+        shown["foreign scheduler"] = clean(draft.at_home(scheduled.get("message")))
         advice.append(
             "The scheduler of the foreign cluster finds no node for the mirror: its message is "
             "above. Add capacity there, or change the requests or constraints of the pod"
         )
 
 
-def _containers(draft: _Draft, pod: Pod) -> list[str]:
+def _containers(draft: Draft, pod: Pod) -> list[str]:
     """One line for each container, and what to do about those that do not run."""
     status = pod.get("status") or {}
     lines = []
@@ -345,20 +289,18 @@ def _containers(draft: _Draft, pod: Pod) -> list[str]:
     return lines
 
 
-def _state(draft: _Draft, state: ContainerState) -> str:
+def _state(draft: Draft, state: ContainerState) -> str:
     if running := state.get("running"):
-        return f"running for {_since(draft, running.get('startedAt'))}"
+        return f"running for {draft.since(running.get('startedAt'))}"
     if ended := state.get("terminated"):
-        told = _joined(ended.get("reason") or "ended", _at_home(draft, ended.get("message")))
-        return (
-            f"{told}, exit code {ended['exitCode']}, {_since(draft, ended.get('finishedAt'))} ago"
-        )
+        told = drafts.joined(ended.get("reason") or "ended", draft.at_home(ended.get("message")))
+        return f"{told}, exit code {ended['exitCode']}, {draft.since(ended.get('finishedAt'))} ago"
     waiting = state.get("waiting") or {}
-    message = _at_home(draft, waiting.get("message"))
-    return f"waiting, {_joined(waiting.get('reason') or 'no reason', message)}"
+    message = draft.at_home(waiting.get("message"))
+    return f"waiting, {drafts.joined(waiting.get('reason') or 'no reason', message)}"
 
 
-def _about_container(draft: _Draft, name: str, state: ContainerState, last: ContainerState) -> None:
+def _about_container(draft: Draft, name: str, state: ContainerState, last: ContainerState) -> None:
     if text := _WAITING.get(str((state.get("waiting") or {}).get("reason"))):
         command = text.format(logs=_logs(draft, name))
         draft.advice.append(f"Container {name}: {command}")
@@ -372,12 +314,12 @@ def _about_container(draft: _Draft, name: str, state: ContainerState, last: Cont
         )
 
 
-def _logs(draft: _Draft, container: str) -> str:
+def _logs(draft: Draft, container: str) -> str:
     key = draft.facts.key
-    return f"{draft.at_home.kubectl} logs -n {key.namespace} {key.name} -c {container}"
+    return f"{draft.kubectl} logs -n {key.namespace} {key.name} -c {container}"
 
 
-def _unexplained(draft: _Draft, pod: Pod) -> None:
+def _unexplained(draft: Draft, pod: Pod) -> None:
     """A pod that does not run as it should, where nothing above says why."""
     status = pod.get("status") or {}
     phase = status.get("phase")
@@ -385,7 +327,7 @@ def _unexplained(draft: _Draft, pod: Pod) -> None:
     if draft.advice:
         return
     if phase == PodPhase.RUNNING and ready.get("status") == "False":
-        why = _joined(ready.get("reason"), _at_home(draft, ready.get("message")))
+        why = drafts.joined(ready.get("reason"), draft.at_home(ready.get("message")))
         draft.advice.append(f"It runs and is not ready: {why}. See its containers and Events")
     elif phase not in {PodPhase.RUNNING, PodPhase.SUCCEEDED}:
         draft.advice.append(
@@ -396,7 +338,7 @@ def _unexplained(draft: _Draft, pod: Pod) -> None:
 # --- what it needs --------------------------------------------------------------------------------
 
 
-def _needs(draft: _Draft) -> tuple[Requirement, ...]:
+def _needs(draft: Draft) -> tuple[Requirement, ...]:
     found = tuple(
         Requirement(one.kind, clean(one.name, most=253), one.state, clean(one.note))
         for one in draft.facts.requirements[:REQUIREMENTS]
@@ -410,7 +352,7 @@ def _needs(draft: _Draft) -> tuple[Requirement, ...]:
 # --- Events ---------------------------------------------------------------------------------------
 
 
-def _timeline(draft: _Draft) -> tuple[list[Moment], int]:
+def _timeline(draft: Draft) -> tuple[list[Moment], int]:
     """Events of both clusters by time, the last ones, and how many are left out.
 
     Home Events that repeat a foreign one are left out where the foreign one was read.
@@ -424,7 +366,7 @@ def _timeline(draft: _Draft) -> tuple[list[Moment], int]:
             seen = mirror_event.summary(event)
             if seen is None:
                 continue
-            found.append(_moment(seen, "foreign", _at_home(draft, seen.message)))
+            found.append(_moment(seen, "foreign", draft.at_home(seen.message)))
             if not isinstance(facts.pod, Absent | Unread):
                 repeated.add(mirror_event.name(seen, mirror_event.home_pod(facts.pod)))
     home = facts.home_events
@@ -432,7 +374,7 @@ def _timeline(draft: _Draft) -> tuple[list[Moment], int]:
         for event in cast("Sequence[Event]", home):
             seen = mirror_event.summary(event)
             if seen is not None and event["metadata"]["name"] not in repeated:
-                found.append(_moment(seen, "home", _named(draft, seen.message)))
+                found.append(_moment(seen, "home", draft.named(seen.message)))
     found.sort(key=lambda one: one[0])
     omitted = max(len(found) - EVENTS, 0)
     return [moment for _, moment in found[omitted:]], omitted
@@ -445,78 +387,11 @@ def _moment(seen: mirror_event.Summary, cluster: str, text: str) -> tuple[float,
     return last, Moment(time, cluster, seen.type, seen.reason, message, seen.count)
 
 
-def _past(draft: _Draft, events: Sequence[Moment]) -> None:
+def _past(draft: Draft, events: Sequence[Moment]) -> None:
     """What Events say about a pod that runs."""
     told = [one.reason for one in events if one.cluster == "home" and one.reason in _AFTER_START]
-    draft.advice += [_advice(draft, Reason(reason)) for reason in dict.fromkeys(reversed(told))]
-
-
-# --- words ----------------------------------------------------------------------------------------
-
-
-def _advice(draft: _Draft, reason: Reason) -> str:
-    """`guide`, with the names that are known."""
-    facts = draft.facts
-    foreign = facts.foreign_namespace
-    text = _named(draft, guide(reason))
-    if foreign is None:
-        return text
-    if reason in _UNPREPARED and facts.ctx is not None:
-        own, home = facts.ctx.namespaces.own, facts.key.namespace
-        fix = _completed(draft, api_refusals.preparation(foreign, system=own, home=home))
-        return f"{reason} ({reasons.GUIDES[reason].who}): {fix}"
-    return text.replace("NAMESPACE", foreign)
-
-
-def _named(draft: _Draft, text: str | None, node: str = "") -> str:
-    """A text of farlet with what farlet does not know: the name of the Secret with its foreign
-    credentials, and the contexts of the reader."""
-    facts = draft.facts
-    if not node and not isinstance(facts.pod, Absent | Unread):
-        node = facts.pod["spec"].get("nodeName", "")
-    text = _completed(draft, text or "")
-    if not node or not text:
-        return text
-    default = virtual_node.foreign_secret({"metadata": {"name": node}})
-    return errors.with_secret(text, "foreign", facts.foreign_secrets.get(node, default))
-
-
-def _completed(draft: _Draft, text: str) -> str:
-    return commands.completed(text, draft.at_home, draft.away)
-
-
-_UNPREPARED = frozenset({Reason.FOREIGN_FORBIDDEN, Reason.NAMESPACE_NOT_FOUND})
-"""Reasons of a foreign namespace without farlet's Role."""
-
-
-def guide(reason: Reason) -> str:
-    """What to do about a reason, and who can do it."""
-    row = reasons.GUIDES[reason]
-    return f"{reason} ({row.who}): {_LINK.sub(_linked, row.fix).replace('`', '')}"
-
-
-def _at_home(draft: _Draft, text: str | None) -> str:
-    """A message of the foreign cluster, with the names that the owner of the pod knows."""
-    facts = draft.facts
-    if not text or facts.ctx is None or isinstance(facts.pod, Absent | Unread):
-        return text or ""
-    return copies.HomeNames(facts.pod, facts.ctx)(text)
-
-
-_LINK = re.compile(r"\[([^\]]+)\]\((?:\.\./)?([^)]+)\)")
-
-
-def _linked(found: re.Match[str]) -> str:
-    return f"{found[1]} (docs/{found[2]})"
-
-
-def _joined(*parts: object) -> str:
-    return ": ".join(clean(part) for part in parts if part) or "unknown"
-
-
-def _since(draft: _Draft, stamp: str | None) -> str:
-    moment = timestamps.epoch(stamp)
-    return age(None if moment is None else draft.now - moment)
+    for reason in dict.fromkeys(reversed(told)):
+        draft.advise(Reason(reason))
 
 
 def _by_type(conditions: Sequence[Condition | NodeConditionShape] | None) -> dict[str, JSON]:

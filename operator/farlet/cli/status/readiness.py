@@ -55,7 +55,7 @@ def _is_problem(condition: JSON) -> bool:
 
 
 def _is_over(condition: JSON, leading: State | None) -> bool:
-    """A spec that is not applied is no matter of the process."""
+    """No process knows that the manager has not applied a spec."""
     return condition.get("reason") not in NOT_APPLIED and is_over(
         str(condition.get("type")), leading
     )
