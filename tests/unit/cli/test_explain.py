@@ -218,7 +218,7 @@ FAR = {"kubernetes.io/hostname": "far"}
             "- The Node far takes no new pods: farlet has cordoned it, since the foreign API "
             "server does not serve farlet: the foreign API server does not accept farlet's "
             "credentials (401 Unauthorized): they have expired or were revoked. Run this with "
-            "your contexts: farlet connect --home-context HOME --foreign-context FOREIGN --node "
+            "your contexts: farlet connect --home-context home --foreign-context foreign --node "
             "far (a node without farlet connect: put a kubeconfig with new credentials into the "
             "Secret mine, docs/how-to/renew-credentials.md). farlet uncordons it as soon as that "
             "is over\n",
@@ -296,6 +296,7 @@ def test_of_two_virtual_nodes_one_takes_pods() -> None:
             (
                 "credentials into the Secret mine, docs",
                 "new credentials into the Secret mine, see",
+                "connect: farlet connect --home-context home --foreign-context foreign --node far,",
             ),
             id="the Secret of a node has its name",
         ),

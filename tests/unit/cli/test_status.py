@@ -385,7 +385,7 @@ def test_each_situation_is_shown(facts: Facts, ok: bool, fragments: tuple[str, .
 
 
 UNNAMED = errors.credentials_rejected("foreign", "Unauthorized")
-REVOKED = errors.with_secret(UNNAMED, "foreign", "mine")
+REVOKED = errors.with_secret(UNNAMED, "foreign", "mine").replace("context HOME", "context home")
 
 
 def _revoked() -> Facts:

@@ -78,14 +78,15 @@ class Draft:
     # --- words --------------------------------------------------------------------------------
 
     def named(self, text: str | None, node: str = "") -> str:
-        """A text of farlet with what farlet does not know: the name of the Secret with its foreign
-        credentials, and the contexts of the reader."""
+        """A text of farlet with what farlet does not know: the node, the name of the Secret with
+        its foreign credentials, and the contexts of the reader."""
         facts = self.facts
         if not node and not isinstance(facts.pod, Absent | Unread):
             node = facts.pod["spec"].get("nodeName", "")
         text = self._completed(text or "")
         if not node or not text:
             return text
+        text = text.replace(f"--node {errors.NODE}", f"--node {node}")
         default = virtual_node.foreign_secret({"metadata": {"name": node}})
         return errors.with_secret(text, "foreign", facts.foreign_secrets.get(node, default))
 
