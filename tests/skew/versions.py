@@ -18,7 +18,11 @@ class Skew:
 PAIRS = (Skew("1.36", "1.37"), Skew("1.37", "1.34"), Skew("1.34", "1.37"), Skew("1.35", "1.37"))
 
 FEATURES = {
-    "1.35": ("GenericWorkload",),
+    "1.35": (
+        "GenericWorkload",
+        "InPlacePodLevelResourcesVerticalScaling",
+        "NodeDeclaredFeatures",
+    ),
     "1.37": (
         "AtomicWriteVolumeUserFields",
         "EmptyDirVolumeMode",
