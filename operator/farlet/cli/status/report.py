@@ -9,7 +9,7 @@ from farlet import constants, errors
 from farlet.cli import commands, new_pods, serving
 from farlet.cli.commands import Connection
 from farlet.cli.reading import Absent, Unread, age, clean
-from farlet.cli.status import own_pods, readiness
+from farlet.cli.status import deployments, readiness
 from farlet.cli.status.causes import Causes
 from farlet.cli.status.facts import Facts, NodeReport, Process, Report, Waiting
 from farlet.constants import JSON, NodeCondition, PodCondition
@@ -49,7 +49,7 @@ def report(facts: Facts, now: float, home: Connection) -> Report:
     return Report(
         ok=bool(found) and all(one.ready and not one.blocked for one in found),
         installed=not isinstance(facts.virtual_nodes, Absent),
-        manager_problems=own_pods.manager_problems(facts, home.kubectl),
+        manager_problems=deployments.manager_problems(facts, home.kubectl),
         nodes=found,
         not_read=tuple(not_read),
     )
@@ -76,7 +76,7 @@ def _node(
     not_read = [
         f"state of {one.pod['metadata']['name']}: {one.state.why}"
         for one in own
-        if isinstance(one.state, Unread) and not own_pods.problem(one.pod, home.kubectl)
+        if isinstance(one.state, Unread) and not deployments.problem(one.pod, home.kubectl)
     ]
     lease = facts.leases.get(name)
     if isinstance(lease, Unread):
@@ -88,11 +88,11 @@ def _node(
             f"{facts.namespace} leads"
         )
     words = _Words(foreign_secret(declared or {"metadata": {"name": name}}), home)
-    manager_runs = not own_pods.manager_problems(facts, home.kubectl)
+    manager_runs = not deployments.manager_problems(facts, home.kubectl)
     causes = _causes(node, declared, own, leading, words, manager_runs=manager_runs)
     found = []
     if unserved:
-        why = own_pods.stopped(name, facts, declared=declared is not None, kubectl=home.kubectl)
+        why = deployments.stopped(name, facts, declared=declared is not None, kubectl=home.kubectl)
         found.append(f"{unserved}; {why}" if why else unserved)
     elif leading is not None and (why := readiness.of_leader(leader, leading)):
         found.append(clean(why))
@@ -195,7 +195,7 @@ def _causes(
     causes = Causes()
     for process in own:
         pod = clean(process.pod["metadata"]["name"], most=253)
-        if why := own_pods.problem(process.pod, words.home.kubectl):
+        if why := deployments.problem(process.pod, words.home.kubectl):
             causes.add(pod, words(why))
         if isinstance(process.state, State):
             for check, text in list(readiness.problems(process.state).items())[:REASONS]:

@@ -1,38 +1,23 @@
-"""Why pods of farlet itself do not run in the home cluster, and what to do. Pure.
+"""Why Deployments of farlet and of its manager do not run, for `farlet status`. Pure.
 
 Commands begin with `kubectl` and the context of the home cluster, as `commands.Connection` has it.
 """
 
 from __future__ import annotations
 
+from farlet.cli import own_pods
 from farlet.cli.reading import Absent, Unread, clean
-from farlet.cli.status.facts import Facts, Manager
+from farlet.cli.status.facts import Facts
 from farlet.constants import JSON
 from farlet.k8s_types import Pod
 from farlet.manager import rollout
 from farlet.manager.virtual_node import INSTANCE_LABEL, MANAGER, object_name
 
-_IMAGE = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName"})
-_EXITS = ("CrashLoopBackOff", "exit code", "OOMKilled")
-
 
 def problem(pod: Pod, kubectl: str) -> str:
     """Empty: it runs, has ended, or has not started for long enough to say why."""
-    why = rollout.pod_problem(pod) if rollout.can_serve(pod) else None  # type: ignore[arg-type]
-    return "" if why is None else f"{clean(why)}. {_fix(why, pod, kubectl)}"
-
-
-def _fix(why: str, pod: Pod, kubectl: str) -> str:
-    namespace, name = pod["metadata"]["namespace"], pod["metadata"]["name"]
-    if why.partition(":")[0].partition(",")[0] in _IMAGE:
-        image = pod["spec"]["containers"][0].get("image", "")
-        return (
-            f"The home cluster cannot pull the image {clean(image, most=500)}: push it to a "
-            "registry that both clusters can pull from, and run farlet connect again with --image"
-        )
-    if any(text in why.partition(":")[0] for text in _EXITS):
-        return f"For its last lines: {kubectl} logs -n {namespace} {name} --previous"
-    return f"For its Events: {kubectl} describe pod -n {namespace} {name}"
+    found = own_pods.of_pod(pod, kubectl=kubectl)
+    return "" if found is None else str(found)
 
 
 def manager_problems(facts: Facts, kubectl: str) -> tuple[str, ...]:
@@ -44,27 +29,10 @@ def manager_problems(facts: Facts, kubectl: str) -> tuple[str, ...]:
     by_hand = isinstance(declared, Absent | Unread) or (facts.nodes and not declared)
     if by_hand or isinstance(manager.deployment, Unread):
         return ()
-    name = f"Deployment {facts.namespace}/{MANAGER}"
-    if isinstance(manager.deployment, Absent):
-        text = f"the manager is not installed: the {name} does not exist. Run farlet connect again "
-        return (f"{text}with the same flags, or install the manager (docs/how-to/manager.md)",)
-    problems = ((pod["metadata"]["name"], problem(pod, kubectl)) for pod in manager.pods)
-    found = [f"{pod}: {why}" for pod, why in problems if why]
-    return tuple(found) or _rollout(manager, name, facts.namespace, kubectl)
-
-
-def _rollout(manager: Manager, name: str, namespace: str, kubectl: str) -> tuple[str, ...]:
-    """What the Deployment says where no pod says why."""
-    assert isinstance(manager.deployment, dict)
-    if manager.deployment["spec"].get("replicas") == 0:
-        fix = _scale(namespace, MANAGER, kubectl)
-        return (f"the manager does not run: the {name} is scaled to 0. To start it: {fix}",)
-    why = rollout.unfinished(manager.deployment)
-    if not why:
-        return ()
-    logs = f"{kubectl} logs -n {namespace} deployment/{MANAGER}"
-    events = f"{kubectl} describe deployment -n {namespace} {MANAGER}"
-    return (f"the manager is not ready: {name}: {clean(why)}. See {logs}, and {events}",)
+    found = own_pods.of_manager(
+        manager.deployment, manager.pods, namespace=facts.namespace, kubectl=kubectl
+    )
+    return tuple(str(one) for one in found)
 
 
 def _scale(namespace: str, name: str, kubectl: str) -> str:
