@@ -147,7 +147,7 @@ async def findings(settings: Settings, offloaded: Sequence[str] = ()) -> tuple[F
         installation = None
         if "home" in accepted:
             installation = await installed.installation(home, settings.nodename)
-            found += [] if installation is None else installed.state(installation)
+            found += [] if installation is None else installed.state(installation, settings)
         if home_ok:
             supervisor = HomeAPISupervisor(settings, home, foreign, metrics=metrics)
             found += await _address(supervisor, settings)
@@ -192,7 +192,7 @@ async def _prerequisites(
     checks: list[Coroutine[None, None, Finding | None]] = []
     if (at_home := reviewed.get("home")) is not None:
         checks += [
-            permissions.node(settings, required),
+            permissions.node(settings, home, required),
             permissions.home(settings, at_home),
             serving_certificate.check(settings, home, at_home.user),
             servers.kubelet(settings, home),

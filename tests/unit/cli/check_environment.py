@@ -40,6 +40,8 @@ class Environment:
     gateways: list[dict[str, Any]] = field(default_factory=list)
     node: dict[str, str] | None = None
     """Annotations of the Node, if it exists."""
+    cordoned: bool = False
+    """Whether the Node is."""
     term: str | None = None
     """Of the inventory, if it exists."""
     namespaces: dict[str, str] = field(default_factory=lambda: {"shop-home": "shop"})
@@ -61,7 +63,9 @@ class Environment:
     objects: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Objects in farlet's namespace of the home cluster, by path; there is nothing else in it."""
     pods: list[dict[str, Any]] = field(default_factory=list)
-    """The pods in that namespace."""
+    """The pods of the node in that namespace."""
+    managers: list[dict[str, Any]] = field(default_factory=list)
+    """The pods of the manager there."""
     tokens: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """Tokens that the foreign API server accepts, with name and groups of their users."""
     shown: list[str] = field(default_factory=list)
@@ -118,8 +122,13 @@ async def _object(made: Environment, request: web.Request) -> web.StreamResponse
     if (found := made.objects.get(request.path)) is not None:
         return web.json_response(found)
     if request.path.endswith("/pods"):
+        instances = "app.kubernetes.io/instance=" in request.query.get("labelSelector", "")
         return web.json_response(
-            {"kind": "PodList", "metadata": {"resourceVersion": "1"}, "items": made.pods}
+            {
+                "kind": "PodList",
+                "metadata": {"resourceVersion": "1"},
+                "items": made.pods if instances else made.managers,
+            }
         )
     return await apiserver.status(404)(request)
 
@@ -149,7 +158,8 @@ async def environment(folder: Path) -> AsyncIterator[Environment]:
                 return await missing(request)
             labels = {"type": "virtual-kubelet"}
             metadata = {"name": "far", "uid": "n", "labels": labels, "annotations": made.node}
-            return web.json_response({"kind": "Node", "metadata": metadata})
+            spec = {"unschedulable": True} if made.cordoned else {}
+            return web.json_response({"kind": "Node", "metadata": metadata, "spec": spec})
         if "/namespaces/farlet/" in request.path:
             return await _object(made, request)
         return await version(request)

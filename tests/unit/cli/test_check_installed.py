@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import json
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -301,14 +302,13 @@ async def test_conditions_that_are_missing_or_old_are_a_warning(
     assert seen in found["VirtualNode far"].seen
 
 
-CRASHED = {
-    "metadata": {"name": "farlet-far-1"},
-    "status": {
-        "containerStatuses": [
-            {"state": {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off"}}}
-        ]
-    },
-}
+def _pod(name: str, reason: str, message: str) -> dict[str, Any]:
+    waiting = {"reason": reason, "message": message}
+    return {
+        "metadata": {"name": name, "namespace": "farlet"},
+        "spec": {"containers": [{"name": "farlet", "image": "f:2"}]},
+        "status": {"containerStatuses": [{"state": {"waiting": waiting}}]},
+    }
 
 
 @pytest.mark.parametrize(
@@ -323,20 +323,82 @@ async def test_pods_that_do_not_run_are_named(
 ) -> None:
     async with installed(tmp_path) as env:
         env.objects[DEPLOYMENT] = rolled_out(env.objects[DEPLOYMENT], available)
-        env.pods = [CRASHED]
-        found = await env.findings()
+        env.pods = [_pod("farlet-far-1", "CrashLoopBackOff", "back-off")]
+        found = await env.findings(home_context="one")
     assert outcomes(found, outcome) == {"Deployment farlet-far"}
     one = found["Deployment farlet-far"]
     why = "farlet-far-1: CrashLoopBackOff: back-off"
     assert one.seen == f"{available} of 2 pods are available; {why}"
-    assert "kubectl -n farlet describe deploy/farlet-far" in one.hint
+    kubectl = f"kubectl --context one --kubeconfig {env.flags['home_kubeconfig']}"
+    assert f"{kubectl} logs -n farlet farlet-far-1 --previous" in one.hint
 
 
-async def test_a_manager_that_does_not_run_is_named(tmp_path: Path) -> None:
+async def test_an_image_that_cannot_be_pulled_is_told_apart(tmp_path: Path) -> None:
+    async with installed(tmp_path) as env:
+        env.objects[DEPLOYMENT] = rolled_out(env.objects[DEPLOYMENT], 0)
+        env.pods = [_pod("farlet-far-1", "ErrImagePull", "no such image")]
+        found = await env.findings()
+    one = found["Deployment farlet-far"]
+    assert "farlet-far-1: ErrImagePull: no such image" in one.seen
+    assert "cannot pull the image f:2" in one.hint
+    assert "farlet connect again with --image" in one.hint
+
+
+async def test_a_manager_that_does_not_exist_is_named(tmp_path: Path) -> None:
     async with installed(tmp_path) as env:
         del env.objects[MANAGER]
         found = await env.findings()
     assert outcomes(found, Outcome.WARNING) == {"Deployment farlet-manager"}
+    assert "Run farlet connect again" in found["Deployment farlet-manager"].hint
+
+
+@pytest.mark.parametrize(
+    ("path", "name"), [(MANAGER, "farlet-manager"), (DEPLOYMENT, "farlet-far")]
+)
+async def test_a_deployment_that_is_scaled_to_0_is_named(
+    tmp_path: Path, path: str, name: str
+) -> None:
+    async with installed(tmp_path) as env:
+        scaled = json.loads(json.dumps(env.objects[path]))
+        scaled["spec"]["replicas"] = 0
+        env.objects[path] = {**scaled, "status": {}}
+        found = await env.findings()
+    one = found[f"Deployment {name}"]
+    assert one.outcome is Outcome.FAILED
+    assert one.seen.endswith(f"the Deployment farlet/{name} is scaled to 0")
+    kubectl = f"kubectl --kubeconfig {env.flags['home_kubeconfig']}"
+    assert f"{kubectl} scale deployment -n farlet {name} --replicas 1" in one.hint
+
+
+@pytest.mark.parametrize(
+    ("annotations", "outcome", "seen", "hint"),
+    [
+        pytest.param(
+            {},
+            Outcome.FAILED,
+            "an administrator or a drain has cordoned it",
+            "kubectl --kubeconfig {} uncordon far",
+            id="by an administrator",
+        ),
+        pytest.param(
+            {constants.CORDONED: "drain"},
+            Outcome.WARNING,
+            "farlet drains it before it stops",
+            "The next start uncordons it",
+            id="by farlet, which drains it",
+        ),
+    ],
+)
+async def test_a_node_that_is_cordoned_is_not_all_right(
+    tmp_path: Path, annotations: dict[str, str], outcome: Outcome, seen: str, hint: str
+) -> None:
+    async with installed(tmp_path) as env:
+        env.node, env.cordoned = annotations, True
+        found = await env.findings("shop")
+    one = found["Node far"]
+    assert (one.outcome, one.seen) == (outcome, f"takes no new pods: {seen}")
+    assert hint.format(env.flags["home_kubeconfig"]) in one.hint
+    assert outcomes(found, outcome) == {"Node far"}
 
 
 async def test_a_farlet_that_was_installed_by_hand_is_judged_by_its_own_identity(

@@ -7,20 +7,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from farlet import errors
-from farlet.cli import commands
+from farlet.cli import commands, own_pods
 from farlet.cli.checks.findings import Finding, Outcome
 from farlet.cli.reading import ABSENT, Absent, Unread, clean, read
-from farlet.client import kinds
+from farlet.client import kinds, resources
 from farlet.client.cluster import Cluster
 from farlet.client.resources import Resource
-from farlet.constants import JSON
+from farlet.constants import JSON, ObjectKey
 from farlet.install import connection
+from farlet.k8s_types import Pod
 from farlet.manager import findings, objects, rollout, virtual_node
 from farlet.manager.conditions import NOT_APPLIED, ConditionType
-from farlet.manager.virtual_node import FARLET, MANAGER, Identity, Spec, VirtualNode
+from farlet.manager.virtual_node import FARLET, MANAGER, NAME_LABEL, Identity, Spec, VirtualNode
 from farlet.node import prerequisites
 from farlet.rbac import NODE, Permission, Side, Where
 from farlet.settings import Settings
@@ -44,8 +45,9 @@ class Installation:
     node: str
     virtual_node: JSON | Absent | Unread
     deployment: JSON | Absent | Unread
-    pods: Sequence[JSON] | Absent | Unread = ABSENT
+    pods: Sequence[Pod] | Absent | Unread = ABSENT
     manager: JSON | Absent | Unread = ABSENT
+    manager_pods: Sequence[Pod] | Absent | Unread = ABSENT
 
     def declared(self) -> VirtualNode | None:
         """With the credentials that its pods use; `None`: they are not known."""
@@ -91,13 +93,17 @@ async def installation(home: Cluster, name: str) -> Installation | None:
     )
     if isinstance(found.deployment, Absent) and isinstance(found.virtual_node, Absent):
         return None
-    selector = connection.owned_by(name)
-    pods, manager = await asyncio.gather(
-        read(home.list(kinds.PODS, namespace=FARLET, label_selector=selector)),
+    pods, manager, manager_pods = await asyncio.gather(
+        _pods(home, connection.owned_by(name)),
         _read(home, _DEPLOYMENT, kinds.DEPLOYMENTS, MANAGER),
+        _pods(home, f"{NAME_LABEL}={MANAGER}"),
     )
-    listed = pods if isinstance(pods, Absent | Unread) else pods.items
-    return Installation(name, found.virtual_node, found.deployment, listed, manager)
+    return replace(found, pods=pods, manager=manager, manager_pods=manager_pods)
+
+
+async def _pods(home: Cluster, selector: str) -> Sequence[Pod] | Absent | Unread:
+    found = await read(home.list(resources.PODS, namespace=FARLET, label_selector=selector))
+    return found if isinstance(found, Absent | Unread) else found.items
 
 
 async def _read(
@@ -120,25 +126,47 @@ async def _read(
 # --- what is reported about it --------------------------------------------------------------------
 
 
-def state(found: Installation) -> list[Finding]:
+def state(found: Installation, settings: Settings) -> list[Finding]:
     """The conditions of the VirtualNode, and the Deployments of farlet and of the manager."""
-    rows = []
+    rows, kubectl = [], commands.home_of(settings).kubectl
     if isinstance(found.virtual_node, Unread):
         seen = f"not checked: {found.virtual_node.why}"
         rows.append(Finding(f"VirtualNode {found.node}", Outcome.WARNING, seen))
     elif not isinstance(found.virtual_node, Absent):
-        rows += _conditions(found.node, found.virtual_node)
-        rows.append(_deployment(MANAGER, found.manager, (), "what it last reported may be old"))
-    name = virtual_node.object_name(found.node)
-    rows.append(_deployment(name, found.deployment, found.pods, "no farlet serves the node"))
+        rows += _conditions(found.node, found.virtual_node, kubectl)
+        rows.append(_manager(found, kubectl))
+    rows.append(_farlet(found, kubectl))
     return rows
 
 
-def _conditions(node: str, declared: JSON) -> list[Finding]:
+def _manager(found: Installation, kubectl: str) -> Finding:
+    problems: Sequence[own_pods.NotRunning] = ()
+    if not isinstance(found.manager, Unread):
+        pods = _listed(found.manager_pods)
+        problems = own_pods.of_manager(found.manager, pods, namespace=FARLET, kubectl=kubectl)
+    without = "what it last reported may be old"
+    return _deployment(ObjectKey(FARLET, MANAGER), found.manager, problems, without=without)
+
+
+def _farlet(found: Installation, kubectl: str) -> Finding:
+    key = ObjectKey(FARLET, virtual_node.object_name(found.node))
+    problems: Sequence[own_pods.NotRunning] = ()
+    if not isinstance(found.deployment, Absent | Unread):
+        pods = _listed(found.pods)
+        problems = own_pods.of_deployment(key, found.deployment, pods, kubectl=kubectl)
+    without = "no farlet serves the node"
+    return _deployment(key, found.deployment, problems, without=without)
+
+
+def _listed(pods: Sequence[Pod] | Absent | Unread) -> Sequence[Pod]:
+    return () if isinstance(pods, Absent | Unread) else pods
+
+
+def _conditions(node: str, declared: JSON, kubectl: str) -> list[Finding]:
     what = f"VirtualNode {node}"
     status = declared.get("status") or {}
     found = status.get("conditions") or ()
-    hint = f"kubectl -n {FARLET} logs deploy/{MANAGER}"
+    hint = f"{kubectl} logs -n {FARLET} deployment/{MANAGER}"
     if not found:
         return [Finding(what, Outcome.WARNING, "the manager has not reported yet", hint)]
     rows = [_condition(one) for one in found]
@@ -163,24 +191,28 @@ def _condition(one: JSON) -> Finding:
 
 
 def _deployment(
-    name: str, found: JSON | Absent | Unread, pods: Sequence[JSON] | Absent | Unread, without: str
+    key: ObjectKey,
+    found: JSON | Absent | Unread,
+    problems: Sequence[own_pods.NotRunning],
+    *,
+    without: str,
 ) -> Finding:
     """`without`: what follows where none of its pods is available."""
-    what = f"Deployment {name}"
-    hint = f"kubectl -n {FARLET} describe deploy/{name}"
+    what = f"Deployment {key.name}"
     if isinstance(found, Unread):
         return Finding(what, Outcome.WARNING, f"not checked: {found.why}")
+    fixes = "; ".join(dict.fromkeys(one.fix for one in problems))
+    why = [one.why for one in problems]
     if isinstance(found, Absent):
-        return Finding(what, Outcome.WARNING, f"not found in {FARLET}: {without}", hint)
-    problems = {} if isinstance(pods, Absent | Unread) else rollout.pod_problems(pods)
-    texts = [
-        rollout.unfinished(found),
-        *(clean(f"{pod}: {why}", most=MESSAGE_CHARS) for pod, why in problems.items()),
-    ]
-    seen = "; ".join(text for text in texts if text)
+        seen = "; ".join(why) or f"the Deployment {key} does not exist"
+        return Finding(what, Outcome.WARNING, f"{seen}: {without}", fixes)
+    unfinished = rollout.unfinished(found)
+    if unfinished and not any(unfinished in text for text in why):
+        why.insert(0, unfinished)
     available = (found.get("status") or {}).get("availableReplicas") or 0
     if not available:
-        return Finding(what, Outcome.FAILED, seen or "it has no pods", f"{without}: {hint}")
-    if seen:
-        return Finding(what, Outcome.WARNING, seen, hint)
+        seen = "; ".join(why) or "none of its pods is available"
+        return Finding(what, Outcome.FAILED, seen, f"{without}. {fixes}")
+    if why:
+        return Finding(what, Outcome.WARNING, "; ".join(why), fixes)
     return Finding(what, Outcome.OK, f"{available} available")

@@ -12,12 +12,16 @@ from collections.abc import Iterable, Sequence
 from typing import assert_never
 
 from farlet import errors, rbac
+from farlet.cli import commands, new_pods
 from farlet.cli.checks.findings import Finding, Outcome, of
 from farlet.cli.checks.subjects import Subject
+from farlet.client import resources
+from farlet.client.cluster import Cluster
 from farlet.client.reviews import User
 from farlet.constants import ObjectKey
 from farlet.context import Reflection
 from farlet.foreign import created_namespaces, services
+from farlet.forge import node as forge
 from farlet.node import prerequisites
 from farlet.node.prerequisites import Prerequisites
 from farlet.planning import api_refusals
@@ -129,18 +133,23 @@ async def creation(settings: Settings, home: Subject, foreign: Subject) -> Findi
     return await of(what, check(), hint=_NO_REVIEWS)
 
 
-async def node(settings: Settings, required: Prerequisites) -> Finding:
-    """Whether farlet can read the Node, and adopt it if it exists."""
+async def node(settings: Settings, cluster: Cluster, required: Prerequisites) -> Finding:
+    """Whether farlet can read the Node, and adopt it if it exists, and whether it takes pods."""
     what = f"Node {settings.nodename}"
 
     async def check() -> Finding:
-        exists = await required.read_node()
-        seen = (
-            "exists; farlet can serve it"
-            if exists
-            else "not created yet; the first start creates it"
-        )
-        return Finding(what, Outcome.OK, seen)
+        if not await required.read_node():
+            seen = "not created yet; the first start creates it"
+            return Finding(what, Outcome.OK, seen)
+        found = await cluster.get(resources.NODES, settings.nodename)
+        for one in new_pods.obstacles(found):
+            if one.what != new_pods.NOT_READY:  # the checks of its farlet say why
+                seen = f"takes no new pods: {one.what}"
+                by_farlet = forge.cordoned_by_us(found)
+                fix = one.fix.replace("kubectl ", f"{commands.home_of(settings).kubectl} ")
+                outcome = Outcome.WARNING if by_farlet else Outcome.FAILED
+                return Finding(what, outcome, seen, fix)
+        return Finding(what, Outcome.OK, "exists; farlet can serve it")
 
     return await of(what, check(), hint="see the check of the home permissions")
 
