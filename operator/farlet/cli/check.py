@@ -14,20 +14,23 @@ import os
 import shlex
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import click
 
 from farlet import errors
-from farlet.cli import json_output
+from farlet.cli import commands, json_output
 from farlet.cli.checks import (
+    causes,
     clusters,
     identity,
     installed,
     namespaces,
     permissions,
     policies,
+    reported,
     servers,
     serving_certificate,
     subjects,
@@ -55,7 +58,7 @@ from farlet.homeapi.discovery import Discovery
 from farlet.homeapi.preflight import Unreachable, WrongCertificate
 from farlet.homeapi.supervisor import HomeAPISupervisor
 from farlet.k8s_types import PodPhase
-from farlet.manager import rollout
+from farlet.manager import rollout, virtual_node
 from farlet.node.prerequisites import Prerequisites
 from farlet.planning import api_refusals
 from farlet.settings import Settings
@@ -144,10 +147,11 @@ async def findings(settings: Settings, offloaded: Sequence[str] = ()) -> tuple[F
                 seen, users[cluster.name] = await identity.check(cluster, node=settings.nodename)
                 found.append(seen)
                 accepted |= set() if seen.outcome is Outcome.FAILED else {cluster.name}
-        installation = None
+        installation, kubectl = None, commands.home_of(settings).kubectl
         if "home" in accepted:
             installation = await installed.installation(home, settings.nodename)
-            found += [] if installation is None else installed.state(installation, settings)
+        at = len(found)
+        found += [] if installation is None else installed.deployments(installation, kubectl)
         if home_ok:
             supervisor = HomeAPISupervisor(settings, home, foreign, metrics=metrics)
             found += await _address(supervisor, settings)
@@ -174,7 +178,36 @@ async def findings(settings: Settings, offloaded: Sequence[str] = ()) -> tuple[F
                     found.append(await volumes.check(settings, ctx, home, metrics, other))
         if home_ok and foreign_ok and settings.gateway_keys is not None:
             found += await _gateways(settings.gateway_keys, settings, home, foreign)
-    return tuple(found)
+    if installation is not None:
+        accepts = _accepts_token(found)
+        now = time.time()
+        found[at:at] = reported.rows(installation, accepted=accepts, now=now, kubectl=kubectl)
+    return tuple(_shown(found, settings, installation))
+
+
+def _accepts_token(found: Sequence[Finding]) -> str:
+    """That the foreign API server accepts farlet's token; empty: that is not known."""
+    own = next((one.seen for one in found if one.what == subjects.CREDENTIALS), "")
+    if not own.startswith(subjects.ACCEPTED):
+        return ""
+    return f"the foreign API server accepts {own}"
+
+
+def _shown(
+    found: Sequence[Finding], settings: Settings, installation: installed.Installation | None
+) -> list[Finding]:
+    """Each cause once, and commands and names as they are where the reader is."""
+    declared = None if installation is None else installation.declared()
+    home, foreign = commands.home_of(settings), commands.foreign_of(settings)
+
+    def text(raw: str) -> str:
+        if declared is not None:
+            raw = errors.with_secret(raw, "foreign", declared.foreign_secret)
+        return commands.completed(raw, home, foreign)
+
+    named = [replace(one, seen=text(one.seen), hint=text(one.hint)) for one in found]
+    farlet = installed.row(virtual_node.object_name(settings.nodename))
+    return causes.once(named, farlet=farlet)
 
 
 async def _prerequisites(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+import re
+import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -12,15 +14,18 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from farlet import constants
+from farlet import constants, errors
 from farlet.certs import key_pairs
 from farlet.cli import check as checking
 from farlet.cli.checks.findings import Finding, Outcome
+from farlet.cli.status import process_state
+from farlet.forge import timestamps
 from farlet.install import home
 from farlet.install.connection import Connection
 from farlet.manager import objects
 from farlet.manager.kubeconfigs import Kubeconfig
 from farlet.manager.virtual_node import Identity, VirtualNode
+from farlet.telemetry.state import ForeignState, HomeAPIState, State
 from unit import certificates
 from unit.cli.check_environment import Environment, environment
 
@@ -250,7 +255,7 @@ async def test_a_secret_that_is_gone_is_a_failure(tmp_path: Path) -> None:
     [
         pytest.param(
             "CredentialsValid",
-            ("False", "ForeignCredentialsRejected", "put a new one"),
+            ("False", "RequestDenied", "delete the request"),
             Outcome.FAILED,
             id="false",
         ),
@@ -283,6 +288,87 @@ async def test_conditions_of_the_virtual_node_are_part_of_the_result(
     what = f"VirtualNode {condition}"
     assert outcomes(found, outcome) == {what}
     assert (found[what].seen, found[what].hint) == reported_as[1:]
+
+
+REJECTED = errors.with_secret(
+    errors.credentials_rejected("foreign", "Unauthorized"), "foreign", "farlet-far-foreign"
+)
+OUTAGE = {
+    "Ready": ("False", "Unhealthy", f"farlet-far-1 serves the node, but foreign: {REJECTED}"),
+    "ForeignReachable": ("False", "ForeignUnauthorized", REJECTED),
+    "CredentialsValid": ("False", "ForeignCredentialsRejected", REJECTED),
+    "HomeAPIReachable": ("False", "ForeignUnauthorized", REJECTED),
+}
+LEADER = State(
+    node="far",
+    phase="serving",
+    leader=True,
+    foreign=ForeignState(reachable=True, server="https://f:6443"),
+    home_api=HomeAPIState(state="Verified", endpoint="a:443"),
+)
+
+
+def _reports(monkeypatch: pytest.MonkeyPatch, env: Environment, state: State) -> None:
+    """A running pod of the node, whose process reports this now."""
+
+    async def of(*_args: object) -> State:
+        return state
+
+    monkeypatch.setattr(process_state, "of", of)
+    metadata = {"name": "farlet-far-1", "namespace": "farlet"}
+    env.pods = [{"metadata": metadata, "status": {"phase": "Running"}}]
+
+
+async def test_a_problem_that_is_over_is_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with installed(tmp_path) as env:
+        status = reported(OUTAGE)
+        for one in status["conditions"]:
+            one["lastTransitionTime"] = timestamps.rfc3339(time.time() - 20)
+        env.objects[VIRTUAL_NODE]["status"] = status
+        _reports(monkeypatch, env, LEADER)
+        found = await env.findings()
+    assert outcomes(found, Outcome.FAILED) == set()
+    assert outcomes(found, Outcome.WARNING) == {f"VirtualNode {one}" for one in OUTAGE}
+    seen = found["VirtualNode Ready"].seen
+    assert re.fullmatch(
+        r"Unhealthy, reported 2\ds ago, and over now: farlet-far-1 serves the node", seen
+    )
+    assert f"accepts a token of {ACCOUNT}" in found["VirtualNode CredentialsValid"].seen
+
+
+async def test_what_farlet_reports_now_counts_more_than_what_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with installed(tmp_path) as env:
+        problem = "the foreign API server does not answer"
+        foreign = ForeignState(reason="ForeignUnreachable", problem=problem)
+        _reports(monkeypatch, env, LEADER.model_copy(update={"foreign": foreign}))
+        found = await env.findings()
+    one = found["VirtualNode ForeignReachable"]
+    assert (one.outcome, one.seen, one.hint) == (Outcome.FAILED, "ForeignUnreachable", problem)
+
+
+async def test_without_a_report_of_farlet_only_its_credentials_can_be_over(tmp_path: Path) -> None:
+    async with installed(tmp_path) as env:
+        outage = {**OUTAGE, "HomeAPIReachable": ("False", "HomeAPIUnreachable", "no route")}
+        env.objects[VIRTUAL_NODE]["status"] = reported(outage)
+        found = await env.findings()
+    assert outcomes(found, Outcome.FAILED) == {"VirtualNode HomeAPIReachable"}
+    assert "unknown ago" not in found["VirtualNode Ready"].seen
+
+
+async def test_a_revoked_token_is_explained_in_one_row(tmp_path: Path) -> None:
+    async with installed(tmp_path) as env:
+        env.tokens = {}
+        env.objects[VIRTUAL_NODE]["status"] = reported(OUTAGE)
+        found = await env.findings(home_context="one", foreign_context="one")
+    rows = {f"VirtualNode {one}" for one in OUTAGE}
+    assert outcomes(found, Outcome.FAILED) == {*rows, "foreign credentials"}
+    assert {found[one].hint for one in rows} == {"see foreign credentials"}
+    said = checking.table(tuple(found.values()))
+    assert said.count("does not accept farlet's credentials") == 1
 
 
 @pytest.mark.parametrize(

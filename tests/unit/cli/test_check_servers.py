@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from farlet import settings
+from farlet import errors, settings
 from farlet.cli.checks import servers
 from farlet.cli.checks.findings import Finding, Outcome
 from farlet.client.cluster import Cluster
@@ -166,6 +166,41 @@ async def test_the_kubelet_port_is_reached_from_the_home_api_server(
     assert seen in found.seen
     assert ("--node-ip" in found.hint) is (outcome is Outcome.FAILED)
     assert without is None
+
+
+@pytest.mark.parametrize(
+    ("answer", "outcome", "seen", "hint"),
+    [
+        pytest.param(
+            web.Response(text=errors.credentials_rejected("foreign", "no"), status=500),
+            Outcome.WARNING,
+            "the home API server reaches far, which reports a problem",
+            "does not accept farlet's credentials (401 no)",
+            id="farlet itself answers that it is not healthy",
+        ),
+        pytest.param(
+            web.json_response(
+                {"kind": "Status", "message": "tls: failed to verify certificate: x509: unknown"},
+                status=503,
+            ),
+            Outcome.FAILED,
+            "tls: failed to verify certificate: x509: unknown",
+            "serving certificate",
+            id="another certificate",
+        ),
+    ],
+)
+async def test_the_fix_for_the_kubelet_port_fits_its_cause(
+    tmp_path: Path, answer: web.Response, outcome: Outcome, seen: str, hint: str
+) -> None:
+    async with _servers(tmp_path) as env:
+        env.answers[HEALTHZ] = lambda: answer
+        env.answers[REVIEWS] = lambda: web.json_response(_review(allowed=True))
+        found = await env.kubelet()
+    assert found is not None
+    assert (found.outcome, found.seen) == (outcome, seen)
+    assert hint in found.hint
+    assert "--node-ip" not in found.hint
 
 
 async def test_farlet_itself_does_not_try_the_proxy_of_its_node(tmp_path: Path) -> None:

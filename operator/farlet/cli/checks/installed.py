@@ -6,25 +6,28 @@ An administrator can read these objects. farlet itself cannot, and does not need
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from farlet import errors
 from farlet.cli import commands, own_pods
+from farlet.cli.checks import causes
 from farlet.cli.checks.findings import Finding, Outcome
-from farlet.cli.reading import ABSENT, Absent, Unread, clean, read
+from farlet.cli.reading import ABSENT, Absent, Unread, read
+from farlet.cli.status import process_state
 from farlet.client import kinds, resources
 from farlet.client.cluster import Cluster
 from farlet.client.resources import Resource
 from farlet.constants import JSON, ObjectKey
 from farlet.install import connection
-from farlet.k8s_types import Pod
-from farlet.manager import findings, objects, rollout, virtual_node
-from farlet.manager.conditions import NOT_APPLIED, ConditionType
+from farlet.k8s_types import Pod, PodPhase
+from farlet.manager import objects, rollout, virtual_node
+from farlet.manager.pod_template import PROBES_PORT
 from farlet.manager.virtual_node import FARLET, MANAGER, NAME_LABEL, Identity, Spec, VirtualNode
 from farlet.node import prerequisites
 from farlet.rbac import NODE, Permission, Side, Where
 from farlet.settings import Settings
+from farlet.telemetry.state import State
 
 MESSAGE_CHARS = 1000
 
@@ -48,6 +51,8 @@ class Installation:
     pods: Sequence[Pod] | Absent | Unread = ABSENT
     manager: JSON | Absent | Unread = ABSENT
     manager_pods: Sequence[Pod] | Absent | Unread = ABSENT
+    states: Mapping[str, State] = field(default_factory=dict)
+    """What its pods report now, by their name."""
 
     def declared(self) -> VirtualNode | None:
         """With the credentials that its pods use; `None`: they are not known."""
@@ -98,7 +103,22 @@ async def installation(home: Cluster, name: str) -> Installation | None:
         _read(home, _DEPLOYMENT, kinds.DEPLOYMENTS, MANAGER),
         _pods(home, f"{NAME_LABEL}={MANAGER}"),
     )
-    return replace(found, pods=pods, manager=manager, manager_pods=manager_pods)
+    states = await _states(home, pods)
+    return replace(found, pods=pods, manager=manager, manager_pods=manager_pods, states=states)
+
+
+async def _states(home: Cluster, pods: Sequence[Pod] | Absent | Unread) -> Mapping[str, State]:
+    """Those that can be read."""
+    running = [
+        pod["metadata"]["name"]
+        for pod in _listed(pods)
+        if (pod.get("status") or {}).get("phase") == PodPhase.RUNNING
+    ]
+    found = await asyncio.gather(
+        *(process_state.of(home, ObjectKey(FARLET, name), PROBES_PORT) for name in running)
+    )
+    by_name = zip(running, found, strict=True)
+    return {name: one for name, one in by_name if isinstance(one, State)}
 
 
 async def _pods(home: Cluster, selector: str) -> Sequence[Pod] | Absent | Unread:
@@ -126,17 +146,10 @@ async def _read(
 # --- what is reported about it --------------------------------------------------------------------
 
 
-def state(found: Installation, settings: Settings) -> list[Finding]:
-    """The conditions of the VirtualNode, and the Deployments of farlet and of the manager."""
-    rows, kubectl = [], commands.home_of(settings).kubectl
-    if isinstance(found.virtual_node, Unread):
-        seen = f"not checked: {found.virtual_node.why}"
-        rows.append(Finding(f"VirtualNode {found.node}", Outcome.WARNING, seen))
-    elif not isinstance(found.virtual_node, Absent):
-        rows += _conditions(found.node, found.virtual_node, kubectl)
-        rows.append(_manager(found, kubectl))
-    rows.append(_farlet(found, kubectl))
-    return rows
+def deployments(found: Installation, kubectl: str) -> list[Finding]:
+    """Those of the manager, if the node is declared, and of the farlet that serves the node."""
+    declared = not isinstance(found.virtual_node, Absent | Unread)
+    return [*([_manager(found, kubectl)] if declared else []), _farlet(found, kubectl)]
 
 
 def _manager(found: Installation, kubectl: str) -> Finding:
@@ -162,32 +175,9 @@ def _listed(pods: Sequence[Pod] | Absent | Unread) -> Sequence[Pod]:
     return () if isinstance(pods, Absent | Unread) else pods
 
 
-def _conditions(node: str, declared: JSON, kubectl: str) -> list[Finding]:
-    what = f"VirtualNode {node}"
-    status = declared.get("status") or {}
-    found = status.get("conditions") or ()
-    hint = f"{kubectl} logs -n {FARLET} deployment/{MANAGER}"
-    if not found:
-        return [Finding(what, Outcome.WARNING, "the manager has not reported yet", hint)]
-    rows = [_condition(one) for one in found]
-    if status.get("observedGeneration") != declared["metadata"].get("generation"):
-        seen = "the manager has not seen its last change yet"
-        rows.append(Finding(what, Outcome.WARNING, seen, hint))
-    return rows
-
-
-def _condition(one: JSON) -> Finding:
-    what = f"VirtualNode {clean(one.get('type'), most=80)}"
-    reason = clean(one.get("reason"), most=80)
-    message = clean(one.get("message") or "", most=MESSAGE_CHARS)
-    warns = one.get("type") == ConditionType.CREDENTIALS_VALID and reason not in findings.QUIET
-    match one.get("status"):
-        case "False":
-            return Finding(what, Outcome.FAILED, reason, message)
-        case "True" if reason not in NOT_APPLIED and not warns:
-            return Finding(what, Outcome.OK, message or reason)
-        case _:
-            return Finding(what, Outcome.WARNING, reason, message)
+def row(name: str) -> str:
+    """Of the Deployment of this name."""
+    return f"{causes.DEPLOYMENT} {name}"
 
 
 def _deployment(
@@ -198,7 +188,7 @@ def _deployment(
     without: str,
 ) -> Finding:
     """`without`: what follows where none of its pods is available."""
-    what = f"Deployment {key.name}"
+    what = row(key.name)
     if isinstance(found, Unread):
         return Finding(what, Outcome.WARNING, f"not checked: {found.why}")
     fixes = "; ".join(dict.fromkeys(one.fix for one in problems))

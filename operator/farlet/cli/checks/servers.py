@@ -9,6 +9,7 @@ from email.utils import parsedate_to_datetime
 
 import orjson
 
+from farlet.cli.checks import causes
 from farlet.cli.checks.findings import Finding, Outcome, of
 from farlet.cli.reading import clean
 from farlet.client import resources
@@ -100,7 +101,7 @@ async def kubelet(settings: Settings, home: Cluster) -> Finding | None:
     """
     if settings.kubelet_bind_address is None:
         return None
-    what, node = "kubelet port", settings.nodename
+    what, node = causes.KUBELET_PORT, settings.nodename
 
     async def check() -> Finding:
         if await prerequisites.denied_verbs(home, _PROXY):
@@ -108,29 +109,42 @@ async def kubelet(settings: Settings, home: Cluster) -> Finding | None:
             return Finding(what, Outcome.OK, f"{seen}; run this with --home-context of one")
         path = resources.NODES.below("proxy").path("", node)
         code, raw = await home.call_aggregated(f"{path}/healthz")
-        message = _message(raw)
+        message, is_status = _message(raw)
         if code == 200:
             return Finding(what, Outcome.OK, f"the home API server reaches {node}")
         if code == 404:
             return Finding(what, Outcome.OK, f"not checked: the Node {node} does not exist yet")
         if code in {401, 403}:  # farlet's own answer
             return Finding(what, Outcome.OK, f"the home API server reaches {node}")
-        hint = (
-            "kubectl logs and exec need it: check that farlet runs, that --node-ip and "
-            "--kubelet-port are reachable from the control plane, and the serving certificate"
-        )
-        return Finding(
-            what, Outcome.FAILED, message or f"the home API server answered {code}", hint
-        )
+        if code == 500 and not is_status:  # farlet's own answer, too
+            seen = f"the home API server reaches {node}, which reports a problem"
+            return Finding(what, Outcome.WARNING, seen, message)
+        seen = message or f"the home API server answered {code}"
+        hint = _CERTIFICATE if _X509 in message else _UNREACHED
+        return Finding(what, Outcome.FAILED, seen, f"kubectl logs and exec need it: {hint}")
 
     return await of(what, check(), hint="see the check of the home API server")
 
 
-def _message(raw: bytes) -> str:
-    """The message of a Status, or the text itself."""
+_X509 = "x509: "
+_CERTIFICATE = (
+    "the certificate of farlet must be signed by a CA that the home API server trusts "
+    "(--kubelet-certificate-authority), and be valid for the InternalIP of the Node: see the check "
+    "of the serving certificate, or --tls-cert-file"
+)
+_UNREACHED = (
+    "check that farlet runs, and that --node-ip and --kubelet-port are reachable from the control "
+    "plane"
+)
+
+
+def _message(raw: bytes) -> tuple[str, bool]:
+    """The message of a Status, or the text itself; whether it is a Status."""
     text = raw[:_BODY_BYTES].decode(errors="replace")
     try:
         found = orjson.loads(text)  # bounded depth, unlike the standard library's
     except orjson.JSONDecodeError:
-        return clean(text)
-    return clean(str(found.get("message", "")) if isinstance(found, dict) else "")
+        return clean(text), False
+    if not isinstance(found, dict):
+        return "", False
+    return clean(str(found.get("message", ""))), found.get("kind") == "Status"

@@ -28,7 +28,9 @@ from farlet.settings import Settings
 
 REVIEW_SECONDS = 5.0
 
-_CREDENTIALS = "foreign credentials"
+CREDENTIALS = "foreign credentials"
+ACCEPTED = "a token of "
+"""What begins the finding about one that the foreign API server has accepted."""
 _AUTHENTICATED = "system:authenticated"
 _ACCOUNTS = "system:serviceaccounts"
 
@@ -95,7 +97,7 @@ async def of(
         seen, user = await _foreign_user(settings, declared, home, foreign)
     else:
         why = "this is perhaps not the foreign cluster of the node"
-        seen = installed.not_checked(_CREDENTIALS, why, settings)
+        seen = installed.not_checked(CREDENTIALS, why, settings)
     results = [at_home, seen]
     if user is not None:
         caller = callers.get("foreign")
@@ -119,14 +121,14 @@ async def _foreign_user(
     where = f"the Secret {FARLET}/{declared.foreign_secret}"
     secret = await read(home.get(kinds.SECRETS, declared.foreign_secret, namespace=FARLET))
     if isinstance(secret, Unread):
-        return installed.not_checked(_CREDENTIALS, f"{where}: {secret.why}", settings), None
+        return installed.not_checked(CREDENTIALS, f"{where}: {secret.why}", settings), None
     if isinstance(secret, Absent):
         hint = "run farlet connect again, or see docs/how-to/renew-credentials.md"
-        return Finding(_CREDENTIALS, Outcome.FAILED, f"{where} does not exist", hint), None
+        return Finding(CREDENTIALS, Outcome.FAILED, f"{where} does not exist", hint), None
     kubeconfig = credentials.of_secret(secret)
     if kubeconfig is None:
         seen = f"{where} contains no kubeconfig with a token or a certificate"
-        return installed.not_checked(_CREDENTIALS, seen, settings), None
+        return installed.not_checked(CREDENTIALS, seen, settings), None
     if kubeconfig.token is not None:
         return await _of_token(settings, declared.foreign_secret, foreign, kubeconfig.token)
     assert kubeconfig.pair is not None
@@ -142,17 +144,17 @@ async def _of_token(
         )
     except errors.Forbidden:
         why = "these credentials are not allowed to create tokenreviews in the foreign cluster"
-        return installed.not_checked(_CREDENTIALS, why, settings), None
+        return installed.not_checked(CREDENTIALS, why, settings), None
     except errors.FarletError as err:
-        return installed.not_checked(_CREDENTIALS, clean(err), settings), None
+        return installed.not_checked(CREDENTIALS, clean(err), settings), None
     status = answer.get("status") or {}
     if status.get("authenticated") is not True:
         why = clean(status.get("error") or "Unauthorized", most=installed.MESSAGE_CHARS)
         rejected = errors.credentials_rejected("foreign", why, node=settings.nodename)
         hint = errors.with_secret(rejected, "foreign", secret)
-        return Finding(_CREDENTIALS, Outcome.FAILED, "its token is not accepted", hint), None
+        return Finding(CREDENTIALS, Outcome.FAILED, "its token is not accepted", hint), None
     user = reviews.user(status.get("user") or {})
-    return Finding(_CREDENTIALS, Outcome.OK, f"a token of {user.name}"), user
+    return Finding(CREDENTIALS, Outcome.OK, f"{ACCEPTED}{user.name}"), user
 
 
 def _of_certificate(pair: KeyPair) -> tuple[Finding, User]:
@@ -162,7 +164,7 @@ def _of_certificate(pair: KeyPair) -> tuple[Finding, User]:
         for oid in (NameOID.COMMON_NAME, NameOID.ORGANIZATION_NAME)
     )
     user = User("".join(name)[:300], frozenset((*groups, _AUTHENTICATED)))
-    return Finding(_CREDENTIALS, Outcome.OK, f"a client certificate of {user.name}"), user
+    return Finding(CREDENTIALS, Outcome.OK, f"a client certificate of {user.name}"), user
 
 
 async def _subject(
