@@ -75,6 +75,9 @@ CARRY_SECONDS = 20.0
 SHOWN_NAMES = 3
 """Names of a certificate in the table."""
 
+_IN_POD = "KUBERNETES_SERVICE_HOST"
+"""A variable that Kubernetes sets in containers."""
+
 _ADDRESS = "home API for foreign pods"
 _NO_BACKEND = Reason.HOME_API_UNVERIFIED
 """Reason of a Service without a ready pod."""
@@ -199,11 +202,15 @@ def _shown(
     """Each cause once, and commands and names as they are where the reader is."""
     declared = None if installation is None else installation.declared()
     home, foreign = commands.home_of(settings), commands.foreign_of(settings)
+    if foreign.kubeconfig == credential_sources.default_kubeconfig(os.environ):
+        foreign = replace(foreign, kubeconfig=None)
 
     def text(raw: str) -> str:
         if declared is not None:
             raw = errors.with_secret(raw, "foreign", declared.foreign_secret)
-        return commands.completed(raw, home, foreign)
+        if _IN_POD in os.environ:  # its files are not where the reader is
+            return raw
+        return commands.in_clusters(commands.completed(raw, home, foreign), home, foreign)
 
     named = [replace(one, seen=text(one.seen), hint=text(one.hint)) for one in found]
     farlet = installed.row(virtual_node.object_name(settings.nodename))
@@ -397,7 +404,8 @@ async def _gateways(
         and "deletionTimestamp" not in pod["metadata"]
     ]
     if not running:
-        hint = f"kubectl describe pods --namespace {namespace} --selector {GATEWAY_SELECTOR}"
+        describe = f"kubectl describe pods --namespace {namespace} --selector {GATEWAY_SELECTOR}"
+        hint = f"in the foreign cluster: {describe}"
         found = rollout.pod_problems(cast("list[JSON]", pods))
         problems = (f"{name}: {why}" for name, why in found.items())
         seen = "; ".join(("no running pod", *problems))
@@ -426,7 +434,7 @@ async def _gateway(foreign: Cluster, pod: ObjectKey, own: Keys) -> Finding:
                     what,
                     Outcome.FAILED,
                     seen,
-                    f"kubectl logs {pod.name} --namespace {pod.namespace}",
+                    f"in the foreign cluster: kubectl logs {pod.name} --namespace {pod.namespace}",
                 )
             seen = f"linked in {_since(started)}"
             made.abort()
@@ -436,7 +444,7 @@ async def _gateway(foreign: Cluster, pod: ObjectKey, own: Keys) -> Finding:
             what,
             Outcome.FAILED,
             str(err),
-            f"kubectl describe pod {pod.name} --namespace {pod.namespace}",
+            f"in the foreign cluster: kubectl describe pod {pod.name} --namespace {pod.namespace}",
         )
 
 

@@ -5,6 +5,7 @@ A pasted command must not reach another cluster, the one of the current context.
 
 from __future__ import annotations
 
+import re
 import shlex
 from dataclasses import dataclass
 
@@ -48,7 +49,26 @@ def foreign_of(settings: ConnectionSettings | ReadingSettings) -> Connection:
 
 
 def _text(kubeconfig: object) -> str | None:
-    return None if kubeconfig is None else str(kubeconfig)
+    """The ServiceAccount of a pod is nothing that kubectl elsewhere could use."""
+    return None if kubeconfig in {None, "in-cluster"} else str(kubeconfig)
+
+
+_IN_CLUSTER = re.compile(
+    r"(?P<where>[Ii]n the (?P<side>home|foreign) cluster[:,] )(?P<commands>kubectl [^;]*"
+    r"(?:; kubectl [^;]*)*)"
+)
+
+
+def in_clusters(text: str, home: Connection, foreign: Connection) -> str:
+    """A text with commands of kubectl that names their cluster: they reach it."""
+
+    def reaching(found: re.Match[str]) -> str:
+        kubectl = (home if found["side"] == home.side else foreign).kubectl
+        return found["where"] + re.sub(
+            "(^|; )kubectl ", lambda one: f"{one[1]}{kubectl} ", found["commands"]
+        )
+
+    return _IN_CLUSTER.sub(reaching, text)
 
 
 def completed(text: str, home: Connection, foreign: Connection) -> str:

@@ -2,8 +2,10 @@
 
 import pytest
 
-from farlet.cli.commands import Connection, completed
+from farlet.cli import commands
+from farlet.cli.commands import Connection, completed, in_clusters
 from farlet.planning import api_refusals
+from farlet.settings import Settings, loading
 
 HOME = Connection("home", "home", None)
 FOREIGN = Connection("foreign", "far away", "/k/config")
@@ -24,6 +26,34 @@ FOREIGN = Connection("foreign", "far away", "/k/config")
 )
 def test_a_command_has_what_was_given(connection: Connection, kubectl: str, flags: str) -> None:
     assert (connection.kubectl, connection.flags) == (kubectl, flags)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        pytest.param(
+            "In the foreign cluster: kubectl create namespace a; kubectl apply -n a -f b; or not",
+            "In the foreign cluster: kubectl --context 'far away' --kubeconfig /k/config create "
+            "namespace a; kubectl --context 'far away' --kubeconfig /k/config apply -n a -f b; or "
+            "not",
+            id="two commands",
+        ),
+        pytest.param(
+            "in the home cluster: kubectl certificate approve a; until then kubectl logs can fail",
+            "in the home cluster: kubectl --context home certificate approve a; until then kubectl "
+            "logs can fail",
+            id="the name of a command",
+        ),
+        pytest.param("kubectl get pods", "kubectl get pods", id="an unknown cluster"),
+    ],
+)
+def test_commands_reach_the_cluster_that_the_text_names(text: str, expected: str) -> None:
+    assert in_clusters(text, HOME, FOREIGN) == expected
+
+
+def test_the_credentials_of_a_pod_are_nothing_for_its_reader() -> None:
+    flags = {"nodename": "far", "home_kubeconfig": "in-cluster", "foreign_kubeconfig": "in-cluster"}
+    assert commands.home_of(loading.load(Settings, flags)).kubectl == "kubectl"
 
 
 def test_the_contexts_of_the_reader_complete_a_command_of_farlet() -> None:

@@ -43,8 +43,8 @@ def _finding(csr: JSON | None) -> Finding:
         if kind in conditions:
             why = str(conditions[kind].get("message", ""))[:300]
             hint = (
-                f"delete it and restart farlet for a new request (kubectl delete csr {name}), or "
-                f"set --tls-cert-file and --tls-private-key-file; {logs}"
+                f"in the home cluster: kubectl delete csr {name}; and restart farlet for a new "
+                f"request, or set --tls-cert-file and --tls-private-key-file; {logs}"
             )
             return Finding(WHAT, Outcome.FAILED, f"request {name}: {kind} {why}".strip(), hint)
     if "Approved" not in conditions:
