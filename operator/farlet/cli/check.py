@@ -34,6 +34,7 @@ from farlet.cli.checks import (
     servers,
     serving_certificate,
     subjects,
+    unknown,
     volumes,
 )
 from farlet.cli.checks.findings import Finding, Outcome
@@ -153,6 +154,10 @@ async def findings(settings: Settings, offloaded: Sequence[str] = ()) -> tuple[F
         installation, kubectl = None, commands.home_of(settings).kubectl
         if "home" in accepted:
             installation = await installed.installation(home, settings.nodename)
+            if installation is None and not unknown.is_described(settings):
+                there = foreign if "foreign" in accepted else None
+                if (stop := await unknown.check(settings, home, there)) is not None:
+                    return tuple(_shown([*found, stop], settings, None))
         at = len(found)
         found += [] if installation is None else installed.deployments(installation, kubectl)
         if home_ok:

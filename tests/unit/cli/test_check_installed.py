@@ -27,7 +27,7 @@ from farlet.manager.kubeconfigs import Kubeconfig
 from farlet.manager.virtual_node import Identity, VirtualNode
 from farlet.telemetry.state import ForeignState, HomeAPIState, State
 from unit import certificates
-from unit.cli.check_environment import Environment, environment
+from unit.cli.check_environment import ADDRESS, Environment, environment
 
 ADMINISTRATOR = ("kubernetes-admin", "system:masters")
 NODE = "system:node:far"
@@ -543,3 +543,46 @@ async def test_volumes_are_checked_with_the_identity_of_the_pods(
         found = await env.findings(storage_class_map="far=fast", **flags)
     assert ("home", user) in env.subjects
     assert (found["volumes"].outcome is Outcome.OK) is (user == AT_HOME)
+
+
+VIRTUAL_NODES = "/apis/farlet.io/v1alpha1/namespaces/farlet/virtualnodes"
+
+
+def _virtual_nodes(*names: str) -> web.Response:
+    items = [{"metadata": {"name": name}} for name in names]
+    metadata = {"resourceVersion": "1"}
+    return web.json_response({"kind": "VirtualNodeList", "metadata": metadata, "items": items})
+
+
+@pytest.mark.parametrize(
+    ("at_home", "there", "has", "hint"),
+    [
+        pytest.param(("far",), (), "far", "check the name; or create it", id="a mistyped name"),
+        pytest.param((), (), "none", "check the name; or create it", id="before farlet connect"),
+        pytest.param((), ("fra",), "none", "swap --home-context", id="swapped contexts"),
+    ],
+)
+async def test_of_an_unknown_node_nothing_but_that_is_said(
+    tmp_path: Path, at_home: tuple[str, ...], there: tuple[str, ...], has: str, hint: str
+) -> None:
+    async with installed(tmp_path) as env:
+        env.refused[f"home {VIRTUAL_NODES}"] = _virtual_nodes(*at_home)
+        env.refused[f"foreign {VIRTUAL_NODES}"] = _virtual_nodes(*there)
+        env.flags = {name: env.flags[name] for name in ("home_kubeconfig", "foreign_kubeconfig")}
+        found = await env.findings("shop", nodename="fra", home_context="one")
+    one = found["virtual node fra"]
+    assert one.seen == f"the home cluster has no virtual node fra. It has: {has}"
+    assert hint in one.hint
+    assert outcomes(found, Outcome.FAILED) == {"virtual node fra"}
+    assert "manifests/" not in checking.table(tuple(found.values()))
+    assert not [what for what in found if what.startswith(("Node", "foreign namespace", ADDRESS))]
+
+
+async def test_an_unknown_node_with_settings_is_checked_as_before_its_start(
+    tmp_path: Path,
+) -> None:
+    async with installed(tmp_path) as env:
+        env.objects, env.node = {}, None
+        found = await env.findings("shop")
+    assert outcomes(found, Outcome.FAILED) == set()
+    assert "virtual node far" not in found
