@@ -39,7 +39,7 @@ from farlet.cli.checks import (
 )
 from farlet.cli.checks.findings import Finding, Outcome
 from farlet.cli.checks.subjects import Subject
-from farlet.cli.reading import printable
+from farlet.cli.reading import MOST_CHARS, printable
 from farlet.client import credential_sources, resources
 from farlet.client.cluster import Cluster
 from farlet.client.reviews import User
@@ -73,6 +73,9 @@ ANSWER_SECONDS = 10.0
 CARRY_SECONDS = 20.0
 """Time for a gateway to become ready after this process has connected to it."""
 
+SEEN_CHARS = 300
+"""Of what was seen, in the table."""
+
 SHOWN_NAMES = 3
 """Names of a certificate in the table."""
 
@@ -100,11 +103,15 @@ def table(found: tuple[Finding, ...]) -> str:
         result = f"{word:<{widths[1]}}"
         if one.outcome in _COLOURS:
             result = click.style(result, fg=_COLOURS[one.outcome])
-        seen = printable(one.brief or one.seen)
+        seen = _bounded(printable(one.brief or one.seen), SEEN_CHARS)
         lines.append(f"{one.what:<{widths[0]}}  {result}  {seen}")
         if one.hint:  # not wrapped: commands in it can be pasted
-            lines.append(f"  > {printable(one.hint)}")
+            lines.append(f"  > {_bounded(printable(one.hint), MOST_CHARS)}")
     return "".join(f"{line}\n" for line in lines)
+
+
+def _bounded(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[:most]}... (-o json shows all)"
 
 
 _COLOURS = {Outcome.FAILED: "red", Outcome.WARNING: "yellow"}

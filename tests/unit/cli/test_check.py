@@ -91,6 +91,16 @@ async def test_volumes_are_checked_as_at_a_start(
     assert text in found["volumes"].seen
 
 
+def test_a_row_of_the_table_is_no_longer_than_is_useful() -> None:
+    found = (Finding("one", Outcome.FAILED, "s" * 400, "h" * 4000),)
+    row, fix = checking.table(found).splitlines()[1:]
+    assert "s" * 290 in row
+    assert "s" * 301 not in row
+    assert {one[-20:] for one in (row, fix)} == {" (-o json shows all)"}
+    assert len(fix) < 1100
+    assert "s" * 400 in checking.to_json(found)
+
+
 def _no_service(env: Environment) -> dict[str, str]:
     env.foreign.service = None
     return {}
