@@ -32,7 +32,8 @@ def is_described(settings: Settings) -> bool:
 async def check(settings: Settings, home: Cluster, foreign: Cluster | None) -> Finding | None:
     """`None`: the node exists, or that is not known."""
     node = settings.nodename
-    if not isinstance(await read(home.get(resources.NODES, node)), Absent):
+    found = await read(home.get(resources.NODES, node))
+    if not isinstance(found, Absent):
         return None
     if (others := await _names(home)) is None:
         return None
