@@ -291,7 +291,9 @@ async def test_conditions_of_the_virtual_node_are_part_of_the_result(
 
 
 REJECTED = errors.with_secret(
-    errors.credentials_rejected("foreign", "Unauthorized"), "foreign", "farlet-far-foreign"
+    errors.credentials_rejected("foreign", "Unauthorized", node="far"),
+    "foreign",
+    "farlet-far-foreign",
 )
 OUTAGE = {
     "Ready": ("False", "Unhealthy", f"farlet-far-1 serves the node, but foreign: {REJECTED}"),

@@ -98,9 +98,8 @@ MISTAKES = {
     ),
     "a foreign token that is not accepted": Mistake(
         "foreign API server",
-        "Run this with your contexts: farlet connect --home-context HOME --foreign-context FOREIGN "
-        "--node far (a node without farlet connect: put a kubeconfig with new credentials into the "
-        "Secret farlet-far-foreign",
+        "Run this with your contexts: farlet connect --node far (a node without farlet connect: "
+        "put a kubeconfig with new credentials into the Secret farlet-far-foreign",
         refused={"foreign /version": (401, "Unauthorized")},
     ),
     "no Role in the foreign system namespace": Mistake(
@@ -115,7 +114,7 @@ MISTAKES = {
     ),
     "no Role in kube-system, of a node of connect": Mistake(
         "home permissions",
-        "farlet connect --home-context HOME --foreign-context FOREIGN --node far (",
+        "farlet connect --node far (",
         flags={"foreign_system_namespace": "farlet-far"},
         denied=(("home", "*", "configmaps"),),
     ),
@@ -145,7 +144,7 @@ MISTAKES = {
     ),
     "an unknown capacity of a node of connect": Mistake(
         "capacity",
-        "farlet connect --home-context HOME --foreign-context FOREIGN --node far (",
+        "farlet connect --node far (",
         flags={"capacity": "", "foreign_system_namespace": "farlet-far"},
         denied=(("foreign", "watch", "nodes"),),
     ),
@@ -251,7 +250,7 @@ async def test_each_mistake_is_a_failed_finding_with_its_fix(
     assert found[mistake.what].outcome is Outcome.FAILED, found
     assert found[mistake.what].hint
     said = f"{found[mistake.what].seen} {found[mistake.what].hint}"
-    assert mistake.text in re.sub(r" --kubeconfig \S+", "", said)
+    assert mistake.text in re.sub(r" --(home-|foreign-)?kubeconfig \S+", "", said)
     assert not checking.good(tuple(found.values()))
 
 

@@ -20,7 +20,7 @@ from farlet.client.cluster import Cluster
 from farlet.client.resources import Resource
 from farlet.constants import JSON, ObjectKey
 from farlet.install import connection
-from farlet.k8s_types import Pod, PodPhase
+from farlet.k8s_types import Pod
 from farlet.manager import objects, rollout, virtual_node
 from farlet.manager.pod_template import PROBES_PORT
 from farlet.manager.virtual_node import FARLET, MANAGER, NAME_LABEL, Identity, Spec, VirtualNode
@@ -109,16 +109,10 @@ async def installation(home: Cluster, name: str) -> Installation | None:
 
 async def _states(home: Cluster, pods: Sequence[Pod] | Absent | Unread) -> Mapping[str, State]:
     """Those that can be read."""
-    running = [
-        pod["metadata"]["name"]
-        for pod in _listed(pods)
-        if (pod.get("status") or {}).get("phase") == PodPhase.RUNNING
-    ]
-    found = await asyncio.gather(
-        *(process_state.of(home, ObjectKey(FARLET, name), PROBES_PORT) for name in running)
-    )
-    by_name = zip(running, found, strict=True)
-    return {name: one for name, one in by_name if isinstance(one, State)}
+    listed = _listed(pods)
+    found = await asyncio.gather(*(process_state.of(home, pod, PROBES_PORT) for pod in listed))
+    by_pod = zip(listed, found, strict=True)
+    return {pod["metadata"]["name"]: one for pod, one in by_pod if isinstance(one, State)}
 
 
 async def _pods(home: Cluster, selector: str) -> Sequence[Pod] | Absent | Unread:

@@ -142,13 +142,13 @@ async def node(settings: Settings, cluster: Cluster, required: Prerequisites) ->
             seen = "not created yet; the first start creates it"
             return Finding(what, Outcome.OK, seen)
         found = await cluster.get(resources.NODES, settings.nodename)
-        for one in new_pods.obstacles(found):
+        kubectl = commands.home_of(settings).kubectl
+        for one in new_pods.obstacles(found, kubectl=kubectl):
             if one.what != new_pods.NOT_READY:  # the checks of its farlet say why
                 seen = f"takes no new pods: {one.what}"
                 by_farlet = forge.cordoned_by_us(found)
-                fix = one.fix.replace("kubectl ", f"{commands.home_of(settings).kubectl} ")
                 outcome = Outcome.WARNING if by_farlet else Outcome.FAILED
-                return Finding(what, outcome, seen, fix)
+                return Finding(what, outcome, seen, one.fix)
         return Finding(what, Outcome.OK, "exists; farlet can serve it")
 
     return await of(what, check(), hint="see the check of the home permissions")
