@@ -120,7 +120,7 @@ CASES = {
         _seen,
         1,
         {**GOOD, "foreign namespace of unprepared": "failed"},
-        ("kubectl apply -n unprepared-", "manifests/foreign/offloaded-namespace.yaml"),
+        (" apply -n unprepared-", "manifests/foreign/offloaded-namespace.yaml"),
         ("--namespace", "unprepared"),
     ),
 }
