@@ -19,11 +19,15 @@ from farlet.client.credential_sources import ClusterSource
 from farlet.client.credentials import Name
 from farlet.install import checks
 from farlet.install.credentials import ForeignServer
+from farlet.manager.kubeconfig_client import KubeconfigClients
+from farlet.manager.kubeconfigs import Kubeconfig
 from farlet.telemetry import logs
 from farlet.telemetry.metrics import Metrics
 
 INTERRUPTED = 130
 """Exit code of shells after SIGINT."""
+REACH_SECONDS = 5.0
+"""How long an address may take to answer that perhaps only pods reach."""
 
 
 def run(work: Coroutine[Any, Any, None], interrupted: str) -> None:
@@ -77,6 +81,25 @@ async def foreign_server(foreign: Cluster, url: str | None) -> ForeignServer:
     return ForeignServer(
         checks.foreign_server(url or login.server), authority, login.server_hostname
     )
+
+
+async def unreached(server: ForeignServer) -> str | None:
+    """Why this machine does not reach a foreign API server; `None`: it does.
+
+    Pods of the home cluster may do so nevertheless, in another network.
+    """
+    config = Kubeconfig(server.url, authority=server.authority, server_name=server.server_name)
+    clients = KubeconfigClients(Metrics())
+    try:
+        async with asyncio.timeout(REACH_SECONDS), clients("foreign", config) as client:
+            await client.server_version()
+    except TimeoutError:
+        return f"no answer in {REACH_SECONDS:g} s"
+    except errors.Unreachable as err:
+        return err.cause
+    except errors.ApiError:  # it answers, to those whom it knows
+        pass
+    return None
 
 
 def _source(flags: Mapping[str, Any], side: str) -> ClusterSource:

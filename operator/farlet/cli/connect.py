@@ -211,6 +211,7 @@ async def _connect(connection: Any, flags: dict[str, Any]) -> None:
             home,
             foreign,
             server=server,
+            unreached=access.unreached,
             status_command=f"farlet status{_given(flags, 'home').flags}",
             report=click.echo,
             seconds=flags["timeout"],

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from farlet import errors, names, retrying
 from farlet.client import kinds, resources, reviews
@@ -31,10 +31,12 @@ from farlet.install.connection import HOME_SYSTEM, Connection, owned_by
 from farlet.install.credentials import ForeignServer
 from farlet.install.steps import Step
 from farlet.install.waiting import Waiting
-from farlet.manager import foreign_token, rollout
+from farlet.manager import findings, foreign_token, rollout
 from farlet.manager.foreign_token import Bound
 from farlet.manager.virtual_node import Identity
 
+_UNREACHABLE = {Reason.FOREIGN_UNREACHABLE.value, findings.Reason.NOT_VERIFIED.value}
+"""Reasons of conditions while nothing at the foreign server's address answers."""
 STEP_SECONDS = 180.0
 """The end of a step that waits for nothing but answers, in addition to `seconds`."""
 
@@ -49,24 +51,31 @@ class Connect:
         foreign: ApiClient,
         *,
         server: ForeignServer,
+        unreached: Callable[[ForeignServer], Awaitable[str | None]],
         status_command: str,
         report: Callable[[str], None],
         seconds: float,
     ) -> None:
         """`report` gets one line of progress; `seconds` is how long the node may take.
 
+        `unreached` says why this machine does not reach that address, which is one for pods.
         `status_command` shows its state: `farlet status` with the flags for the home cluster.
         """
         self._connection = connection
         self._home = home
         self._foreign = foreign
         self._server = server
+        self._unreached = unreached
+        self._earlier_server = ""
+        """The foreign server of the Secret that this run has replaced, if that is another one."""
         self._status_command = status_command
         self._report = report
         self._seconds = seconds
         self._home_id = ""
         self._reasons: frozenset[str] = frozenset()
-        """Of the conditions of the VirtualNode that are False, as last seen."""
+        """Of the conditions of the VirtualNode that are not True, as last seen."""
+        self._expires: str | None = None
+        """When the foreign token expires that is in the Secret now."""
 
     def steps(self) -> tuple[Step, ...]:
         """All of them, in order."""
@@ -105,7 +114,11 @@ class Connect:
         await checks.foreign_cluster(self._home, self._foreign, connection)
         self._home_id = await checks.home_id(self._home)
         await checks.namespaces(self._home, self._foreign, connection, self._home_id)
-        return f"home {versions[0]}, foreign {versions[1]} at {self._server.url}"
+        problem = await self._unreached(self._server)
+        doubt = "" if problem is None else f", which this machine does not reach ({problem})"
+        return (
+            f"home {versions[0]}, foreign {versions[1]}; pods reach it at {self._server.url}{doubt}"
+        )
 
     async def _installed_image(self) -> str:
         """That of the manager. One of others has perhaps an image of another registry than the
@@ -172,7 +185,11 @@ class Connect:
         name = f"{connection.name}-foreign"
         found = await requests.find(self._home, kinds.SECRETS, name, namespace=HOME_SYSTEM)
         token = credentials.token_for(found, self._server)
+        stored = credentials.of_secret(found)
+        if stored is not None and stored.server != self._server.url:
+            self._earlier_server = stored.server
         if token is not None and _is_renewed(token) and await self._is_accepted(token):
+            self._expires = readiness.expiry(token)
             return f"Secret {HOME_SYSTEM}/{name} reused"
         bound = await self._foreign.get(kinds.SECRETS, TOKEN_BINDING, namespace=connection.system)
         answer = await self._foreign.create(
@@ -182,6 +199,7 @@ class Connect:
             name=foreign.ACCOUNT,
         )
         status = answer["status"]
+        self._expires = readiness.expiry(status["token"])
         text = credentials.kubeconfig(self._server, status["token"])
         await requests.apply(self._home, [home.foreign_secret(connection, text)])
         return f"Secret {HOME_SYSTEM}/{name}, token until {status['expirationTimestamp']}"
@@ -228,10 +246,11 @@ class Connect:
         async with waiting.watching(self._home, HOME_SYSTEM, installed_manager.PODS, pods_of_node):
             if not await self._ends(waiting):
                 fix = ""
-                if Reason.FOREIGN_UNREACHABLE in self._reasons:
+                if self._reasons & _UNREACHABLE:
+                    earlier = self._earlier_server and f"; before {self._earlier_server}"
                     fix = (
                         "Set --foreign-server to an address at which pods of the home cluster "
-                        f"reach the foreign API server (now {self._server.url}). "
+                        f"reach the foreign API server (now {self._server.url}{earlier}). "
                     )
                 raise errors.StartError(
                     f"the VirtualNode {HOME_SYSTEM}/{name} is not ready after {self._seconds:g} s: "
@@ -258,7 +277,8 @@ class Connect:
         return bool(done)
 
     async def _settled(self, waiting: Waiting) -> None:
-        """Ready, rolled out, and still ready: a status can be that of the previous pods."""
+        """Ready, rolled out, and still ready: a status can be that of pods before, and the one
+        during a rollout never counts."""
         node = await self._ready_node(waiting)
         image = node["spec"].get("image") or await installed_manager.image_of_nodes(self._home)
         name = self._connection.name
@@ -271,12 +291,14 @@ class Connect:
         await requests.until(
             self._home, kinds.DEPLOYMENTS, name, is_rolled_out, namespace=HOME_SYSTEM
         )
-        await self._ready_node(waiting)
+        await self._ready_node(waiting, rolled_out=True)
 
-    async def _ready_node(self, waiting: Waiting) -> JSON:
+    async def _ready_node(self, waiting: Waiting, *, rolled_out: bool = False) -> JSON:
         def is_ready(node: JSON | None) -> bool:
             self._reasons = readiness.reasons(node)
-            why = readiness.problem(node)
+            why = readiness.problem(node, expires=self._expires if rolled_out else None)
+            if not why and rolled_out and node is not None and readiness.is_rolling_out(node):
+                why = "the manager has not seen the end of the rollout yet"
             waiting.because(why)
             return not why
 

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 from farlet import redaction
 from farlet.constants import JSON
-from farlet.manager.conditions import NOT_APPLIED, ConditionType
+from farlet.forge.timestamps import rfc3339
+from farlet.manager import foreign_token
+from farlet.manager.conditions import NOT_APPLIED, ROLLING_OUT, ConditionType
 from farlet.manager.findings import Reason
 
 SHOWN_CHARS = 400
 """Limit of each condition."""
 
+_EXPIRY = "foreignCredentialsExpire"
 
-def problem(node: JSON | None) -> str:
+
+def problem(node: JSON | None, *, expires: str | None = None) -> str:
     """The conditions that are False, that of `Ready` first; empty: it is ready.
 
-    While its client certificate waits for an approval, only that: `farlet connect` approves it.
+    `expires` is when the credentials of the Secret expire (`expiry`): a farlet that reports another
+    time has read an earlier Secret. While its client certificate waits for an approval, only that:
+    `farlet connect` approves it.
     """
     if node is None:
         return "the VirtualNode does not exist"
@@ -22,26 +28,50 @@ def problem(node: JSON | None) -> str:
     status = node.get("status") or {}
     conditions = {one.get("type"): one for one in status.get("conditions") or ()}
     ready = conditions.pop(ConditionType.READY.value, None)
+    credentials = conditions.get(ConditionType.CREDENTIALS_VALID.value) or {}
     if ready is None:
         return "the manager has not reported yet"
     if ready.get("status") == "True" and ready.get("reason") not in NOT_APPLIED:
-        seen = ready.get("observedGeneration", generation) == generation
-        return "" if seen else "the manager has not seen the last change yet"
-    credentials = conditions.get(ConditionType.CREDENTIALS_VALID.value) or {}
+        if ready.get("observedGeneration", generation) != generation:
+            return "the manager has not seen the last change yet"
+        if credentials.get("status", "True") != "True":
+            return _shown(ConditionType.CREDENTIALS_VALID, credentials)
+        if expires not in (None, status.get(_EXPIRY, expires)):
+            return (
+                "farlet still uses the foreign credentials before the last change; the kubelet "
+                "gives it the present ones within two minutes"
+            )
+        return ""
     if credentials.get("reason") == Reason.APPROVAL_REQUIRED:
         return "the client certificate of the node is not issued yet"
     others = [
-        _cut(f"{kind} is False: {_words(one)}")
+        _shown(kind, one)
         for kind, one in conditions.items()
         if one.get("status") == "False" and str(one.get("message")) not in str(ready.get("message"))
     ]
     return "; ".join((_cut(_words(ready)), *others))
 
 
+def is_rolling_out(node: JSON) -> bool:
+    """Whether the manager last saw pods of an earlier spec: what it reports can be of those."""
+    conditions = (node.get("status") or {}).get("conditions") or ()
+    return any(one.get("reason") == ROLLING_OUT for one in conditions)
+
+
+def expiry(token: str) -> str | None:
+    """When a token expires, as the status of a VirtualNode shows it; `None`: it does not say."""
+    expires = foreign_token.read(token).expires
+    return None if expires is None else rfc3339(expires.timestamp())
+
+
 def reasons(node: JSON | None) -> frozenset[str]:
-    """The reasons of the conditions that are False."""
+    """The reasons of the conditions that are not True."""
     conditions = ((node or {}).get("status") or {}).get("conditions") or ()
-    return frozenset(str(one.get("reason")) for one in conditions if one.get("status") == "False")
+    return frozenset(str(one.get("reason")) for one in conditions if one.get("status") != "True")
+
+
+def _shown(kind: str, condition: JSON) -> str:
+    return _cut(f"{kind} is {condition.get('status')}: {_words(condition)}")
 
 
 def _words(condition: JSON) -> str:

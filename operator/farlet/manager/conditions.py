@@ -33,6 +33,8 @@ NOT_APPLIED = frozenset(
 """Reasons of Ready while the spec is not applied. Ready is True with them if a pod serves the node
 with the spec before."""
 
+ROLLING_OUT = "RollingOut"
+"""Reason of Ready while pods of an earlier spec exist, or new ones do not yet."""
 NOT_REPORTED = "NotReported"
 _NOTHING = "no farlet pod of this node has reported its state yet"
 
@@ -124,6 +126,8 @@ def status(
             result["foreignCluster"] = state.foreign.cluster
     if known is not None and known.foreign.server is not None:
         result["foreignServer"] = known.foreign.server
+    if known is not None and known.expires.foreign_credentials is not None:
+        result["foreignCredentialsExpire"] = rfc3339(known.expires.foreign_credentials)
     return result
 
 
@@ -172,7 +176,7 @@ def _ready(observed: Observation, leader: PodReport | None) -> Condition:
     serves = f"{leader.name} serves the node"
     if failing:
         return not_ready("Unhealthy", _joined(f"{serves}, but {failing}", not_applied, problems))
-    reason = refused.reason if refused else "RollingOut" if rolling_out else "Serving"
+    reason = refused.reason if refused else ROLLING_OUT if rolling_out else "Serving"
     message = _joined(serves, not_applied or rolling_out, problems)
     return Condition(ConditionType.READY, TRUE, reason, message)
 

@@ -316,6 +316,13 @@ class Status(_Fields):
         default=None, description="uid of farlet's namespace in the foreign cluster."
     )
     foreign_server: str | None = Field(default=None, description="URL of the foreign API server.")
+    foreign_credentials_expire: (
+        Annotated[str, Field(json_schema_extra={"format": "date-time"})] | None
+    ) = Field(
+        default=None,
+        description="When the foreign credentials expire that the farlet pods use now, which can "
+        "be older ones than the Secret contains.",
+    )
     pods: int | None = Field(default=None, description="Number of pods on the node.")
 
 

@@ -65,6 +65,8 @@ class MemoryCluster(FakeClient):
         self.settle: Callable[[], None] = lambda: None
         """Called after each write: what controllers do."""
         self._numbers = itertools.count(1)
+        self.issue: Callable[[], str] = lambda: f"token-{next(self._numbers)}"
+        """A new token of a ServiceAccount."""
         for one in ("kube-system", "kube-node-lease", "default"):
             self.put("namespaces", "", {"metadata": {"name": one, "uid": f"{uid}-{one}"}})
         self.put("services", "default", {"metadata": {"name": "kubernetes", "uid": f"{uid}-home"}})
@@ -169,7 +171,7 @@ class MemoryCluster(FakeClient):
         if namespace and self.find("namespaces", "", namespace) is None:
             raise _error(errors.NotFound, 404)
         if method == "POST" and sub == "token":
-            token = f"token-{next(self._numbers)}"
+            token = self.issue()
             self.tokens.add(token)
             return {"status": {"token": token, "expirationTimestamp": "2030-01-01T00:00:00Z"}}
         if method == "POST" and sub == "eviction":

@@ -61,13 +61,21 @@ class Pair:
         self.home.settle = controllers(self.home)
         self.home.put("namespaces", "", {"metadata": {"name": "shop"}})
         self.lines: list[str] = []
+        self.unreached: str | None = None
+        """Why the machine of the administrator does not reach the foreign server."""
 
-    async def connect(self, connection: Connection = FAR, *, seconds: float = 20) -> None:
+    async def _unreached(self, _server: ForeignServer) -> str | None:
+        return self.unreached
+
+    async def connect(
+        self, connection: Connection = FAR, *, server: ForeignServer = SERVER, seconds: float = 20
+    ) -> None:
         await Connect(
             connection,
             self.home,
             self.foreign,
-            server=SERVER,
+            server=server,
+            unreached=self._unreached,
             status_command="farlet status --home-context home",
             report=self.lines.append,
             seconds=seconds,
@@ -180,6 +188,56 @@ async def test_a_token_is_replaced_that_the_manager_advises_to_replace(
     secret["data"] = {"kubeconfig": base64.b64encode(text.encode()).decode()}
     await pair.connect()
     assert (len(pair.foreign.tokens) > 1) is replaced
+
+
+def _token(expires: float) -> str:
+    claims = {"sub": "system:serviceaccount:farlet-far:farlet", "iat": 4e9, "exp": expires}
+    return f"e30.{base64.urlsafe_b64encode(json.dumps(claims).encode()).decode()}.x"
+
+
+def _reports(home: MemoryCluster, expires: str, **ready: str) -> None:
+    """The manager reports a farlet that uses a token until `expires`."""
+    api_server(home)
+    node = home.find("virtualnodes", "farlet", "far")
+    if node is not None:
+        seen = {"type": "Ready", "observedGeneration": node["metadata"]["generation"]}
+        condition = {**seen, "status": "True", "reason": "Serving", **ready}
+        node["status"] = {"conditions": [condition], "foreignCredentialsExpire": expires}
+
+
+async def test_connect_waits_until_farlet_uses_the_new_credentials() -> None:
+    pair = await connected()
+    pair.foreign.issue = lambda: _token(5e9)
+    pair.home.settle = lambda: _reports(pair.home, "2026-12-01T00:00:00Z")
+    other = dataclasses.replace(SERVER, url="https://192.0.2.8:6443")
+    with pytest.raises(errors.StartError) as caught:
+        await pair.connect(server=other, seconds=0.2)
+    assert "farlet still uses the foreign credentials before the last change" in str(caught.value)
+    pair.home.settle = lambda: _reports(pair.home, "2128-06-11T08:53:20Z")
+    await pair.connect(server=other)
+
+
+async def test_the_end_of_a_rollout_counts_once_the_manager_has_seen_it() -> None:
+    pair = await connected()
+    pair.home.settle = lambda: _reports(pair.home, "", reason="RollingOut")
+    with pytest.raises(errors.StartError, match="has not seen the end of the rollout yet"):
+        await pair.connect(seconds=0.2)
+
+
+async def test_the_address_before_is_named_when_nothing_answers_at_the_new_one() -> None:
+    pair = await connected()
+    pair.home.settle = lambda: _report(pair.home, "ForeignUnreachable")
+    pair.unreached = "connection refused"
+    with pytest.raises(errors.StartError) as caught:
+        await pair.connect(
+            server=dataclasses.replace(SERVER, url="https://192.0.2.7:1"), seconds=0.2
+        )
+    assert "(now https://192.0.2.7:1; before https://192.0.2.7:6443)" in str(caught.value)
+    (checks,) = (line for line in pair.lines if "[1/9]" in line and ":1," in line)
+    assert checks.endswith(
+        "foreign v1.36.3; pods reach it at https://192.0.2.7:1, which this machine does not reach "
+        "(connection refused)"
+    )
 
 
 @pytest.mark.parametrize(

@@ -43,6 +43,14 @@ def ready(**fields: object) -> Object:
             id="with the spec before, since the present one is not valid",
         ),
         pytest.param(
+            reported(
+                ready(observedGeneration=1),
+                {**VALID, "status": "Unknown", "reason": "NotVerified", "message": "no answer"},
+            ),
+            "CredentialsValid is Unknown: NotVerified: no answer",
+            id="credentials that nobody has verified",
+        ),
+        pytest.param(
             reported(READY, UNREACHABLE, VALID),
             "NoLeader: no pod leads yet; ForeignReachable is False: ForeignUnreachable: "
             "192.0.2.7:1: connection refused",
@@ -73,3 +81,21 @@ def ready(**fields: object) -> Object:
 )
 def test_a_node_that_is_not_ready_says_why(node: Object | None, expected: str) -> None:
     assert readiness.problem(node) == expected
+
+
+@pytest.mark.parametrize(
+    ("used", "is_ready"),
+    [
+        pytest.param("2026-12-01T00:00:00Z", True, id="those of the Secret"),
+        pytest.param("2026-11-30T00:00:00Z", False, id="earlier ones"),
+        pytest.param(None, True, id="a farlet that does not report them"),
+    ],
+)
+def test_a_farlet_with_earlier_credentials_does_not_count(
+    used: str | None, *, is_ready: bool
+) -> None:
+    node = reported(ready(observedGeneration=1), VALID)
+    if used is not None:
+        node["status"]["foreignCredentialsExpire"] = used
+    found = readiness.problem(node, expires="2026-12-01T00:00:00Z")
+    assert (found == "") is is_ready

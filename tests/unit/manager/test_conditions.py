@@ -16,7 +16,7 @@ from farlet.manager.conditions import (
     PodReport,
     not_ready,
 )
-from farlet.telemetry.state import ForeignState, HomeAPIState, State
+from farlet.telemetry.state import Expiry, ForeignState, HomeAPIState, State
 from unit.manager.nodes import node
 
 NOW = datetime(2026, 11, 28, 12, 0, tzinfo=UTC)
@@ -32,6 +32,7 @@ LEADER = PodReport(
         foreign=REACHABLE,
         home_api=VERIFIED,
         pods={"home": {"Running": 2}, "remote": {"Pending": 1}},
+        expires=Expiry(foreign_credentials=1_796_000_000.0),
     ),
 )
 STANDBY = PodReport("farlet-far-b", State(node="far", phase="standing by", foreign=REACHABLE))
@@ -169,6 +170,7 @@ def test_the_leader_describes_the_node() -> None:
         "pods": 3,
         "foreignCluster": "u-1",
         "foreignServer": SERVER,
+        "foreignCredentialsExpire": "2026-11-30T00:53:20Z",
     }
     assert condition(found, "ForeignReachable") == (
         "True",
