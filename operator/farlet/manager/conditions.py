@@ -131,6 +131,13 @@ def status(
     return result
 
 
+def is_settled(status: JSON) -> bool:
+    """Whether a status shows neither a problem nor a rollout, which ends without an event."""
+    return not any(
+        one["status"] == FALSE or one["reason"] == ROLLING_OUT for one in status["conditions"]
+    )
+
+
 def pod_report(pod: JSON, state: State | None, problem: str | None, *, node: str) -> PodReport:
     """`problem`: why the state could not be read. A cause that the kubelet reports replaces it.
 

@@ -62,7 +62,7 @@ class Controllers:
         for key, controller in self._controllers.items():
             if controller.node is not None and concerns(controller.node):
                 self._dependencies.credentials_changed(key)
-                controller.wake()
+                controller.credentials_changed()
 
     def _node_changed(self, key: ObjectKey, found: JSON, *, deleted: bool) -> None:
         controller = self._controllers.get(key)

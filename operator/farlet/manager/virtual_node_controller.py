@@ -28,6 +28,10 @@ from farlet.telemetry.state import State
 POLL_SECONDS = 15.0
 """Between two reads of the state of pods, and between two writes of a status that only differs in
 the number of pods."""
+UNSETTLED_SECONDS = 3.0
+"""The same while the node has a problem, or is expected to change: readers of its status wait."""
+SECRET_SECONDS = 120.0
+"""How long pods may take to read a Secret that has changed: the kubelet updates their files."""
 MIN_INTERVAL_SECONDS = 1.0
 """Between two passes, however many changes arrive."""
 RESYNC_SECONDS = 300.0
@@ -86,6 +90,10 @@ class VirtualNodeController:
         self._resync_at = asyncio.get_running_loop().time() + RESYNC_SECONDS
         self._written_at = float("-inf")
         """When its status was written last."""
+        self._is_settled = False
+        """Whether the status of the last pass shows no problem and no rollout."""
+        self._secret_until = float("-inf")
+        """Until when pods may still use what a Secret contained before."""
 
     # --- changes ------------------------------------------------------------------------------
 
@@ -115,8 +123,9 @@ class VirtualNodeController:
                 self._pods[pod["metadata"]["name"]] = pod
         self._changed.set()
 
-    def wake(self) -> None:
-        """Something else has changed: a Secret or a certificate."""
+    def credentials_changed(self) -> None:
+        """A Secret or a certificate has changed."""
+        self._secret_until = asyncio.get_running_loop().time() + SECRET_SECONDS
         self._changed.set()
 
     @property
@@ -136,12 +145,12 @@ class VirtualNodeController:
         failures = retrying.OncePerCause()
         while True:
             self._changed.clear()
-            pause = POLL_SECONDS
             try:
                 if not await self._reconcile():
                     return
                 backoff.reset()
                 failures.clear()
+                pause = self._pause()
             except errors.FarletError as err:
                 pause = backoff.next()
                 if failures.is_new(str(err)):
@@ -161,6 +170,10 @@ class VirtualNodeController:
                 )
             await retrying.wait(self._changed, pause)
             await asyncio.sleep(MIN_INTERVAL_SECONDS)
+
+    def _pause(self) -> float:
+        settled = self._is_settled and asyncio.get_running_loop().time() >= self._secret_until
+        return POLL_SECONDS if settled else UNSETTLED_SECONDS
 
     async def _reconcile(self) -> bool:
         """One pass; false if the VirtualNode is gone. Raises `FarletError`."""
@@ -363,6 +376,7 @@ class VirtualNodeController:
     async def _write(self, node: VirtualNode, found: JSON, observed: Observation) -> None:
         before: JSON = found.get("status") or {}
         status = conditions.status(node, observed, before=before, now=self._use.now())
+        self._is_settled = conditions.is_settled(status)
         now = asyncio.get_running_loop().time()
         only_counts = {**status, "pods": None} == {**before, "pods": None}
         if status == before or (only_counts and now < self._written_at + POLL_SECONDS):

@@ -16,7 +16,7 @@ from farlet.manager.conditions import CREDENTIALS_NOT_CHECKED, Condition, Condit
 from farlet.manager.controllers import Controllers
 from farlet.manager.virtual_node import VirtualNode
 from farlet.manager.virtual_node_controller import RESYNC_SECONDS, Dependencies
-from farlet.telemetry.state import ForeignState, State
+from farlet.telemetry.state import ForeignState, HomeAPIState, State
 from unit import faketime
 from unit.manager import nodes
 from unit.manager.home_server import HomeServer, deployment_path, node_path
@@ -125,6 +125,16 @@ class Harness:
         self.states[name] = state
         self.event(found)
 
+    def roll_out(self) -> None:
+        """The Deployment of `far` becomes complete."""
+        self.advance()
+        found = self.server.objects[deployment_path()]
+        counted = ("replicas", "updatedReplicas", "availableReplicas")
+        seen = {"observedGeneration": found["metadata"].get("generation", 0)}
+        found["status"] = {**dict.fromkeys(counted, found["spec"]["replicas"]), **seen}
+        self.event(found)
+        self.advance()
+
     def condition(self, name: str = "far", type_: str = "Ready") -> tuple[str, str, str]:
         (one,) = (c for c in self.server.status(name)["conditions"] if c["type"] == type_)
         return one["status"], one["reason"], one["message"]
@@ -168,6 +178,37 @@ def test_the_state_of_pods_is_followed_without_an_event(env: Harness) -> None:
         "NoLeader",
         "farlet-far-a cannot lead: its probe port did not answer",
     )
+
+
+def test_the_end_of_a_problem_is_seen_soon(env: Harness) -> None:
+    env.create()
+    env.pod("farlet-far-a", SERVING.model_copy(update={"problems": {"home": "not read yet"}}))
+    env.advance()
+    assert env.condition()[:2] == ("False", "Unhealthy")
+    env.states["farlet-far-a"] = SERVING
+    env.advance(5)
+    assert env.condition()[0] == "True"
+
+
+def test_what_follows_from_a_new_secret_is_seen_soon(env: Harness) -> None:
+    serving = SERVING.model_copy(update={"home_api": HomeAPIState(state="Verified")})
+    env.create()
+    env.pod("farlet-far-a", serving)
+    env.roll_out()
+    refused = serving.model_copy(update={"foreign": ForeignState(problem="refused")})
+    env.states["farlet-far-a"] = refused
+    env.advance(5)
+    assert env.condition(type_="ForeignReachable")[0] == "True", "nothing is expected to change"
+    env.advance(20)
+    assert env.condition(type_="ForeignReachable")[0] == "False"
+    env.states["farlet-far-a"] = serving
+    env.advance(20)
+    name = {"name": "farlet-far-foreign", "namespace": "farlet"}
+    env.event({"kind": "Secret", "metadata": name})
+    env.advance(60)
+    env.states["farlet-far-a"] = refused
+    env.advance(5)
+    assert env.condition(type_="ForeignReachable")[0] == "False"
 
 
 def test_drift_is_corrected(env: Harness) -> None:
