@@ -5,7 +5,7 @@ Conditions name the pod and say what to do. While nothing is known they are Unkn
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -165,8 +165,8 @@ def _leader(pods: Iterable[PodReport]) -> PodReport | None:
 
 def _ready(observed: Observation, leader: PodReport | None) -> Condition:
     pods, refused = observed.pods, observed.refused
-    others = [_cannot_lead(one) for one in pods if one is not leader]
-    problems = _joined(*(problem or "" for problem in others))
+    known = set(leader.state.problems.values()) if leader and leader.state else set()
+    problems = _others([one for one in pods if one is not leader], known)
     refusal = f"no pod is admitted: {observed.not_admitted}" if observed.not_admitted else ""
     if leader is None or leader.state is None:
         if refused is not None:
@@ -175,7 +175,8 @@ def _ready(observed: Observation, leader: PodReport | None) -> Condition:
             return Condition(ConditionType.READY, UNKNOWN, "StateNotReported", problems)
         message = problems or ("no farlet pod leads yet" if pods else "no farlet pod exists yet")
         return not_ready("NoLeader", _joined(message, refusal))
-    failing = "; ".join(f"{name}: {text}" for name, text in leader.state.problems.items())
+    checks = _by_text(leader.state.problems.items())
+    failing = "; ".join(f"{', '.join(names)}: {text}" for text, names in checks.items())
     not_applied = "" if refused is None else f"its spec is not applied: {refused.message}"
     rolling_out = ""
     if observed.rolling_out:
@@ -192,14 +193,33 @@ def _joined(*parts: str) -> str:
     return "; ".join(part for part in parts if part)
 
 
-def _cannot_lead(pod: PodReport) -> str | None:
-    if not pod.reports:
-        return f"{pod.name}: {pod.problem}"
+def _others(pods: Sequence[PodReport], known: Set[str]) -> str:
+    """Why pods that do not lead could not; causes that are `known` of the leader are not repeated.
+
+    Pods with the same cause are named together.
+    """
+    silent = [f"{pod.name}: {pod.problem}" for pod in pods if not pod.reports]
+    why = ((pod.name, _cannot_lead(pod, known)) for pod in pods if pod.reports)
+    causes = _by_text((name, text) for name, text in why if text)
+    return _joined(
+        *(f"{' and '.join(names)} cannot lead: {text}" for text, names in causes.items()), *silent
+    )
+
+
+def _cannot_lead(pod: PodReport, known: Set[str]) -> str:
     if pod.state is None:
-        return f"{pod.name} cannot lead: {pod.problem}"
-    if not pod.state.problems:
-        return None
-    return f"{pod.name} cannot lead: " + "; ".join(pod.state.problems.values())
+        return pod.problem or ""
+    problems = dict.fromkeys(pod.state.problems.values())
+    new = [text for text in problems if text not in known]
+    return "; ".join([*new, *(["the same"] if len(new) < len(problems) else [])])
+
+
+def _by_text(found: Iterable[tuple[str, str]]) -> Mapping[str, Sequence[str]]:
+    """Texts, each with the names of those that report it."""
+    result: dict[str, list[str]] = {}
+    for name, text in found:
+        result.setdefault(text, []).append(name)
+    return result
 
 
 _REASONS = frozenset(Reason)

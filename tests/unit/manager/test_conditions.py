@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -48,6 +49,19 @@ REFUSED = PodReport(
 UNHEALTHY = PodReport(
     "farlet-far-a",
     State(node="far", phase="serving", leader=True, problems={"home": "timeout"}),
+)
+REJECTED = PodReport(
+    "farlet-far-a",
+    State(
+        node="far",
+        phase="serving",
+        leader=True,
+        problems={"foreign": "rejected", "home": "timeout", "node": "rejected"},
+    ),
+)
+STANDBY_REJECTED = PodReport(
+    "farlet-far-b",
+    State(node="far", phase="standing by", problems={"started": "rejected", "foreign": "rejected"}),
 )
 OLD = PodReport("farlet-far-d", problem="its image contains a farlet before 0.2.0", reports=False)
 SILENT = PodReport("farlet-far-c", None, "CrashLoopBackOff: no such Secret")
@@ -102,6 +116,23 @@ READY = [
         "Unhealthy",
         "farlet-far-a serves the node, but home: timeout",
         id="the leader has a problem",
+    ),
+    pytest.param(
+        (REJECTED, STANDBY_REJECTED),
+        None,
+        "False",
+        "Unhealthy",
+        "farlet-far-a serves the node, but foreign, node: rejected; home: timeout; farlet-far-b "
+        "cannot lead: the same",
+        id="a cause is written once",
+    ),
+    pytest.param(
+        (STANDBY_REJECTED, dataclasses.replace(STANDBY_REJECTED, name="farlet-far-c")),
+        None,
+        "False",
+        "NoLeader",
+        "farlet-far-b and farlet-far-c cannot lead: rejected",
+        id="pods with the same cause",
     ),
     pytest.param(
         (SILENT,),
