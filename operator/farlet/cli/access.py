@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from farlet import errors
+from farlet.cli import commands
 from farlet.client import credential_sources
 from farlet.client.cluster import Cluster
 from farlet.client.credential_sources import ClusterSource
@@ -81,6 +82,15 @@ async def foreign_server(foreign: Cluster, url: str | None) -> ForeignServer:
     return ForeignServer(
         checks.foreign_server(url or login.server), authority, login.server_hostname
     )
+
+
+def given(flags: Mapping[str, Any]) -> tuple[commands.Connection, commands.Connection]:
+    """The home and the foreign cluster, as they were given."""
+    home, foreign = (
+        commands.Connection(side, flags[f"{side}_context"], flags[f"{side}_kubeconfig"])
+        for side in ("home", "foreign")
+    )
+    return home, foreign
 
 
 async def unreached(server: ForeignServer) -> str | None:

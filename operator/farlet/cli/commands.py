@@ -5,10 +5,14 @@ A pasted command must not reach another cluster, the one of the current context.
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shlex
+from collections.abc import Iterator
 from dataclasses import dataclass
 
+from farlet import errors
+from farlet.planning import api_refusals
 from farlet.settings.connections import ConnectionSettings, HomeConnectionSettings
 from farlet.settings.inspecting import ReadingSettings
 
@@ -46,6 +50,23 @@ def home_of(settings: HomeConnectionSettings) -> Connection:
 def foreign_of(settings: ConnectionSettings | ReadingSettings) -> Connection:
     """The foreign cluster, as it was given to a command of farlet."""
     return Connection("foreign", settings.foreign_context, _text(settings.foreign_kubeconfig))
+
+
+def placed(text: str, home: Connection, foreign: Connection) -> str:
+    """A text of `farlet.install`, for the clusters that were given, also by default."""
+    for side, kubectl in ((home, api_refusals.AT_HOME), (foreign, api_refusals.THERE)):
+        text = text.replace(kubectl, side.kubectl)
+    text = text.replace(f" {api_refusals.CONTEXTS}", f"{home.flags}{foreign.flags}")
+    return text.replace(" --home-context HOME", home.flags)
+
+
+@contextlib.contextmanager
+def placing(home: Connection, foreign: Connection) -> Iterator[None]:
+    """Errors of `farlet.install` that are raised within, with `placed` texts."""
+    try:
+        yield
+    except (errors.UsageError, errors.StartError) as err:
+        raise type(err)(placed(str(err), home, foreign)) from err
 
 
 def _text(kubeconfig: object) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,6 +11,10 @@ from farlet import errors
 from farlet.cli import commands
 from farlet.forge import capacity
 from farlet.settings import node_values, values
+
+if TYPE_CHECKING:
+    from farlet.constants import JSON
+    from farlet.install import stored
 
 Validate = Callable[[object], object]
 
@@ -51,7 +55,9 @@ node_option = click.option(
 
 
 def amounts(value: object) -> tuple[tuple[str, str], ...]:
-    """Resources and quantities, such as cpu=8,memory=32Gi,pods=110."""
+    """Resources and quantities, such as cpu=8,memory=32Gi,pods=110; empty for the sum."""
+    if value == "sum":
+        return ()
     found = tuple(node_values.quantity(one) for one in values.several(value))
     missing = [name for name in capacity.REQUIRED if name not in dict(found)]
     if missing:
@@ -103,26 +109,26 @@ def cluster_options(command: click.Command) -> click.Command:
     "--foreign-server",
     metavar="URL",
     help="Address at which pods of the home cluster reach the foreign API server. [default: that "
-    "of the kubeconfig]",
+    "of the last run, or of the kubeconfig]",
 )
 @click.option(
     "--capacity",
     metavar="NAME=QUANTITY,...",
     callback=checked(amounts),
-    help="Capacity of the node. [default: the sum over the foreign nodes]",
+    help="Capacity of the node, or sum: the sum over the foreign nodes. [default: that of the last "
+    "run, or sum]",
 )
 @click.option(
     "--identity",
     type=click.Choice(["node", "service-account"]),
-    default="node",
-    show_default=True,
-    help="Identity of farlet in the home cluster.",
+    help="Identity of farlet in the home cluster. [default: that of the last run, or node]",
 )
 @click.option(
     "--home-api-server-host",
     metavar="HOST",
     callback=checked(values.host),
-    help="Address at which foreign pods reach the home API server. [default: a gateway]",
+    help="Address at which foreign pods reach the home API server. [default: that of the last "
+    "run, or a gateway]",
 )
 @click.option(
     "--home-api-server-port",
@@ -131,19 +137,23 @@ def cluster_options(command: click.Command) -> click.Command:
     help="Port at which foreign pods reach the home API server.",
 )
 @click.option(
+    "--gateway",
+    is_flag=True,
+    help="Let foreign pods reach the home API server through a gateway, also if the last run set "
+    "an address.",
+)
+@click.option(
     "--home-name",
     metavar="NAME",
-    default="home",
-    show_default=True,
     callback=checked(values.dns_label),
     help="Name of the home cluster in the names of foreign namespaces. Each home cluster that uses "
-    "the same foreign cluster needs its own.",
+    "the same foreign cluster needs its own. [default: that of the last run, or home]",
 )
 @click.option(
     "--foreign-system-namespace",
     metavar="NAME",
-    default="",
-    help="farlet's namespace in the foreign cluster. [default: farlet-NODE]",
+    help="farlet's namespace in the foreign cluster. [default: that of the last run, or "
+    "farlet-NODE]",
 )
 @click.option(
     "--dry-run",
@@ -165,26 +175,27 @@ def connect(**flags: Any) -> None:
     foreign one.
 
     Needs an administrator's access to both. Every step can be repeated: after an error or an
-    interruption, the same command continues. docs/connect.md lists what each step creates.
+    interruption, the same command continues. A later run keeps what it is not told to change.
+    docs/connect.md lists what each step creates.
     """
-    from farlet.install.connection import Connection
-    from farlet.manager.virtual_node import Identity
+    from farlet.install import stored
 
-    identities = {"node": Identity.NODE, "service-account": Identity.SERVICE_ACCOUNT}
-    connection = Connection(
-        node=flags["node"],
-        image=flags["image"],
-        namespaces=flags["namespaces"],
+    address = flags["home_api_server_host"] or flags["home_api_server_port"]
+    if flags["gateway"] and address is not None:
+        raise errors.UsageError("--gateway and --home-api-server-* exclude each other; set one")
+    given = stored.Given(
         home_name=flags["home_name"],
         foreign_system=flags["foreign_system_namespace"],
-        capacity=flags["capacity"] or (),
-        identity=identities[flags["identity"]],
+        capacity=flags["capacity"],
+        identity=stored.IDENTITIES.get(flags["identity"]),
         home_api_host=flags["home_api_server_host"],
         home_api_port=flags["home_api_server_port"],
+        gateway=flags["gateway"],
     )
     if flags["dry_run"] is not None:
         from farlet.install import checks, dry_run
 
+        connection = _wanted(flags, given, None).connection
         if not connection.image:
             raise errors.UsageError("--image is required with --dry-run")
         server = flags["foreign_server"] and checks.foreign_server(flags["foreign_server"])
@@ -193,36 +204,61 @@ def connect(**flags: Any) -> None:
         return
     from farlet.cli import access
 
-    work = _connect(connection, flags)
+    work = _connect(given, flags)
     access.run(work, "Interrupted. Run the same command again: it continues where it stopped")
-    _print_next(connection.node, connection.namespaces, flags)
 
 
-async def _connect(connection: Any, flags: dict[str, Any]) -> None:
+def _wanted(flags: dict[str, Any], given: stored.Given, found: JSON | None) -> stored.Kept:
+    from farlet.install import stored
+
+    return stored.connection(flags["node"], flags["image"], flags["namespaces"], given, found)
+
+
+async def _connect(given: stored.Given, flags: dict[str, Any]) -> None:
     from farlet.cli import access
+    from farlet.install import stored
     from farlet.install.connect import Connect
 
-    async with access.clusters(flags) as (home, foreign):
-        assert home is not None
-        assert foreign is not None
-        server = await access.foreign_server(foreign, flags["foreign_server"])
-        await Connect(
-            connection,
-            home,
-            foreign,
-            server=server,
-            unreached=access.unreached,
-            status_command=f"farlet status{_given(flags, 'home').flags}",
-            report=click.echo,
-            seconds=flags["timeout"],
-        ).run()
+    sides = access.given(flags)
+    with commands.placing(*sides):
+        async with access.clusters(flags) as (home, foreign):
+            assert home is not None
+            assert foreign is not None
+            found, url = await stored.read(home, flags["node"])
+            kept = _wanted(flags, given, found)
+            server = await access.foreign_server(foreign, flags["foreign_server"] or url)
+            unnamed = list(kept.flags)
+            if url is not None and flags["foreign_server"] is None:
+                unnamed.insert(0, f"--foreign-server {server.url}")
+            if unnamed:
+                click.echo(f"keeps, from the last run: {', '.join(unnamed)}")
+            work = Connect(
+                kept.connection,
+                home,
+                foreign,
+                server=server,
+                unreached=access.unreached,
+                report=lambda line: click.echo(commands.placed(line, *sides)),
+                seconds=flags["timeout"],
+            )
+            await work.run()
+    _print_next(flags["node"], work.offloaded, *sides)
 
 
-def _print_next(node: str, namespaces: tuple[str, ...], flags: dict[str, Any]) -> None:
+def _print_next(
+    node: str,
+    namespaces: tuple[str, ...],
+    home: commands.Connection,
+    foreign: commands.Connection,
+) -> None:
     """The commands for a first pod, and those that show what becomes of it."""
-    home, foreign = _given(flags, "home"), _given(flags, "foreign")
-    kubectl = home.kubectl
-    namespace = namespaces[0] if namespaces else "NAMESPACE"
+    if not namespaces:
+        click.echo(
+            "\nNo namespace is offloaded yet. To offload one:\n\n  farlet connect"
+            f"{home.flags}{foreign.flags} --node {node} --namespace NAME"
+        )
+        return
+    kubectl, namespace = home.kubectl, namespaces[0]
     spec = (
         f'{{"spec":{{"nodeSelector":{{"kubernetes.io/hostname":"{node}"}},'
         '"tolerations":[{"key":"farlet.io/virtual-node","operator":"Exists"}]}}'
@@ -233,11 +269,3 @@ def _print_next(node: str, namespaces: tuple[str, ...], flags: dict[str, Any]) -
         f"\n\nIf something is not as expected:\n\n  farlet status{home.flags}"
         f"\n  farlet explain {namespace}/hello{home.flags}{foreign.flags}"
     )
-    if not namespaces:
-        click.echo(
-            f"\nNo namespace is offloaded yet. Run this command again with --namespace {namespace}"
-        )
-
-
-def _given(flags: dict[str, Any], side: str) -> commands.Connection:
-    return commands.Connection(side, flags[f"{side}_context"], flags[f"{side}_kubeconfig"])

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from farlet import errors
+from farlet.cli import commands
 from farlet.cli.connect import checked, cluster_options, node_option
 from farlet.settings import values
 
@@ -84,22 +85,24 @@ async def _disconnect(flags: dict[str, Any]) -> None:
         volumes = Volumes.KEEP
     if flags["delete_volumes"]:
         volumes = Volumes.DELETE
-    async with access.clusters(
-        flags, home=not flags["foreign_only"], foreign=not flags["home_only"]
-    ) as (home, foreign):
-        work = Disconnect(
-            flags["node"],
-            home,
-            foreign,
-            system=flags["foreign_system_namespace"],
-            home_id=flags["home_id"],
-            volumes=volumes,
-            force=flags["force"],
-            report=click.echo,
-            seconds=flags["timeout"],
-        )
-        await work.run()
+    sides = access.given(flags)
+    with commands.placing(*sides):
+        async with access.clusters(
+            flags, home=not flags["foreign_only"], foreign=not flags["home_only"]
+        ) as (home, foreign):
+            work = Disconnect(
+                flags["node"],
+                home,
+                foreign,
+                system=flags["foreign_system_namespace"],
+                home_id=flags["home_id"],
+                volumes=volumes,
+                force=flags["force"],
+                report=lambda line: click.echo(commands.placed(line, *sides)),
+                seconds=flags["timeout"],
+            )
+            await work.run()
     if work.left:
         click.echo("\nWhat remains:")
         for one in work.left:
-            click.echo(f"  {one}")
+            click.echo(f"  {commands.placed(one, *sides)}")

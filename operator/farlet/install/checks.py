@@ -26,6 +26,7 @@ from farlet.install import existing, foreign_search, requests
 from farlet.install import foreign as foreign_objects
 from farlet.install import home as home_objects
 from farlet.install.connection import HOME_SYSTEM, Connection
+from farlet.planning.api_refusals import AT_HOME, CONTEXTS, THERE
 
 TESTED_MINORS = range(34, 38)
 """Minor versions of Kubernetes 1 in `docs/versions.md`."""
@@ -168,8 +169,8 @@ async def node_name(home: ApiClient, node: str) -> None:
     if await requests.find(home, kinds.VIRTUAL_NODES, node, namespace=HOME_SYSTEM) is None:
         raise errors.StartError(
             f"the home cluster has the virtual node {node}, which was not installed by farlet "
-            "connect. Choose another name with --node; or remove it: farlet disconnect --node "
-            f"{node}. If it was installed by hand, the manager can serve it: "
+            "connect. Choose another name with --node; or remove it: farlet disconnect "
+            f"{CONTEXTS} --node {node}. If it was installed by hand, the manager can serve it: "
             "docs/how-to/upgrade.md"
         )
 
@@ -195,8 +196,8 @@ async def foreign_cluster(home: ApiClient, foreign: ApiClient, connection: Conne
         raise errors.StartError(
             f"the virtual node {connection.node} belongs to another foreign cluster: the namespace "
             f"{connection.system} has the uid {recorded} there. Choose another --node, or remove "
-            f"this one first: farlet disconnect --node {connection.node}. If that cluster was "
-            "rebuilt, see docs/recovery.md"
+            f"this one first: farlet disconnect {CONTEXTS} --node {connection.node}. If that "
+            "cluster was rebuilt, see docs/recovery.md"
         )
 
 
@@ -221,7 +222,7 @@ async def namespaces(
     for namespace in connection.namespaces:
         if await requests.find(home, kinds.NAMESPACES, namespace) is None:
             raise errors.StartError(
-                f"the home cluster has no namespace {namespace}. Create it: kubectl create "
+                f"the home cluster has no namespace {namespace}. Create it: {AT_HOME} create "
                 f"namespace {namespace}"
             )
         name = connection.foreign_namespace(namespace)
@@ -234,7 +235,7 @@ async def namespaces(
         if holder is not None:
             raise errors.StartError(
                 f"the foreign namespace {name} belongs to {holder}. {SECOND_HOME}. If its holder "
-                "no longer uses it, run in the foreign cluster: kubectl delete configmap "
+                f"no longer uses it: {THERE} delete configmap "
                 f"{HOME_NAMESPACE_CONFIG_MAP} -n {name}"
             )
     await _unshared(foreign, connection, home_id)

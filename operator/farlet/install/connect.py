@@ -7,10 +7,11 @@ point, and the same command continues.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 from collections.abc import Awaitable, Callable
 
-from farlet import errors, names, retrying
+from farlet import errors, names, retrying, roles
 from farlet.client import kinds, resources, reviews
 from farlet.client.api_client import ApiClient
 from farlet.constants import HOME_CLUSTER, JSON, TOKEN_BINDING, Reason
@@ -20,20 +21,23 @@ from farlet.install import (
     checks,
     credentials,
     foreign,
+    foreign_search,
     gateway,
     home,
     installed_manager,
     readiness,
     requests,
     steps,
+    stored,
 )
-from farlet.install.connection import HOME_SYSTEM, Connection, owned_by
+from farlet.install.connection import HOME_SYSTEM, Connection, marks, owned_by
 from farlet.install.credentials import ForeignServer
 from farlet.install.steps import Step
 from farlet.install.waiting import Waiting
 from farlet.manager import findings, foreign_token, rollout
 from farlet.manager.foreign_token import Bound
 from farlet.manager.virtual_node import Identity
+from farlet.planning.api_refusals import AT_HOME
 
 _UNREACHABLE = {Reason.FOREIGN_UNREACHABLE.value, findings.Reason.NOT_VERIFIED.value}
 """Reasons of conditions while nothing at the foreign server's address answers."""
@@ -52,14 +56,12 @@ class Connect:
         *,
         server: ForeignServer,
         unreached: Callable[[ForeignServer], Awaitable[str | None]],
-        status_command: str,
         report: Callable[[str], None],
         seconds: float,
     ) -> None:
         """`report` gets one line of progress; `seconds` is how long the node may take.
 
         `unreached` says why this machine does not reach that address, which is one for pods.
-        `status_command` shows its state: `farlet status` with the flags for the home cluster.
         """
         self._connection = connection
         self._home = home
@@ -68,7 +70,6 @@ class Connect:
         self._unreached = unreached
         self._earlier_server = ""
         """The foreign server of the Secret that this run has replaced, if that is another one."""
-        self._status_command = status_command
         self._report = report
         self._seconds = seconds
         self._home_id = ""
@@ -76,6 +77,8 @@ class Connect:
         """Of the conditions of the VirtualNode that are not True, as last seen."""
         self._expires: str | None = None
         """When the foreign token expires that is in the Secret now."""
+        self.offloaded: tuple[str, ...] = ()
+        """Home namespaces that are offloaded to the node in the end."""
 
     def steps(self) -> tuple[Step, ...]:
         """All of them, in order."""
@@ -220,10 +223,12 @@ class Connect:
         return " and ".join(f"{one['kind']} {one['metadata']['name']}" for one in objects)
 
     async def _virtual_node(self) -> str:
+        name = self._connection.node
+        before = await requests.find(self._home, kinds.VIRTUAL_NODES, name, namespace=HOME_SYSTEM)
         async with requests.limit(
             installed_manager.DEFINITION_SECONDS,
             lambda: (
-                "the home API server does not serve VirtualNodes. See kubectl api-resources "
+                f"the home API server does not serve VirtualNodes. See {AT_HOME} api-resources "
                 "--api-group farlet.io"
             ),
         ):
@@ -233,7 +238,8 @@ class Connect:
                 except errors.NotFound:  # the API server does not serve the new kind yet
                     await asyncio.sleep(requests.RETRY_SECONDS)
                 else:
-                    return f"VirtualNode {HOME_SYSTEM}/{self._connection.node}"
+                    changed = stored.change_of_capacity(before, self._connection)
+                    return f"VirtualNode {HOME_SYSTEM}/{name}{changed and f', {changed}'}"
 
     async def _until_ready(self) -> str:
         """Until the VirtualNode is ready and its farlets are of the wanted version.
@@ -252,12 +258,49 @@ class Connect:
                         "Set --foreign-server to an address at which pods of the home cluster "
                         f"reach the foreign API server (now {self._server.url}{earlier}). "
                     )
-                raise errors.StartError(
+                text = (
                     f"the VirtualNode {HOME_SYSTEM}/{name} is not ready after {self._seconds:g} s: "
-                    f"{waiting}. {fix}See `{self._status_command}`, and `kubectl logs -n "
-                    f"{HOME_SYSTEM} deployment/farlet-manager` in the home cluster"
+                    f"{waiting}. {fix}"
                 )
-        return f"pods of the node {name} run in the foreign cluster"
+                image = await installed_manager.image_of_nodes(self._home)
+                if waiting.lacks_image and image is not None:
+                    raise installed_manager.no_image(text, image)
+                raise errors.StartError(
+                    f"{text}See `farlet status --home-context HOME`, and `{AT_HOME} logs -n "
+                    f"{HOME_SYSTEM} deployment/farlet-manager`"
+                )
+        await self._remove_unused()
+        self.offloaded = await self._offloaded()
+        return f"pods of the node {name} run in the foreign cluster{await self._cordoned()}"
+
+    async def _remove_unused(self) -> None:
+        """What another capacity needed. Not earlier: the farlet before has needed it."""
+        role = roles.foreign_capacity(self._connection.system).name
+        if not self._connection.capacity:
+            return
+        with contextlib.suppress(errors.Forbidden):  # who sets a capacity needs no such permission
+            for resource in (kinds.CLUSTER_ROLE_BINDINGS, kinds.CLUSTER_ROLES):
+                found = await requests.find(self._foreign, resource, role)
+                labels = {} if found is None else found["metadata"].get("labels") or {}
+                if found is not None and labels.items() >= marks(self._connection.node).items():
+                    uid = found["metadata"]["uid"]
+                    await requests.delete(self._foreign, resource, role, uid=uid)
+
+    async def _offloaded(self) -> tuple[str, ...]:
+        connection = self._connection
+        there = await foreign_search.granted(self._foreign, connection.system)
+        found = filter(None, map(connection.home_namespace, there))
+        return (*connection.namespaces, *sorted(set(found) - set(connection.namespaces)))
+
+    async def _cordoned(self) -> str:
+        name = self._connection.node
+        node = await requests.find(self._home, kinds.NODES, name)
+        if node is None or not (node.get("spec") or {}).get("unschedulable"):
+            return ""
+        return (
+            ", but it is cordoned: by an administrator, a drain, or a farlet disconnect that has "
+            f"not ended. New pods stay Pending until: {AT_HOME} uncordon {name}"
+        )
 
     async def _ends(self, waiting: Waiting) -> bool:
         """Whether the node is ready in time, while its certificate is approved."""

@@ -62,6 +62,11 @@ class Connection:
         """The foreign namespace of a home namespace; `None`: it cannot be offloaded."""
         return NamespaceMap(self.home_name, self.system).foreign(namespace)
 
+    def home_namespace(self, foreign: str) -> str | None:
+        """The home namespace of a foreign one; `None`: this is the foreign one of no other."""
+        namespace = foreign.removesuffix(f"-{self.home_name}")
+        return namespace if self.foreign_namespace(namespace) == foreign else None
+
     @property
     def foreign_namespaces(self) -> tuple[str, ...]:
         """Those of `namespaces`."""

@@ -33,6 +33,7 @@ from farlet.install.home_data import Volumes
 from farlet.install.home_removal import HomeRemoval
 from farlet.install.steps import Step
 from farlet.manager.virtual_node import object_name
+from farlet.planning.api_refusals import CONTEXTS
 
 STEP_SECONDS = 4 * requests.END_SECONDS
 """The end of a step, whatever it waits for. Each wait in it ends earlier, with a reason."""
@@ -143,10 +144,10 @@ class Disconnect:
 
     def _deletion_of_data(self, found: Found) -> str:
         """The command that later deletes claims that are kept now."""
-        command = f"farlet disconnect --node {self._node} --delete-volumes"
+        command = f"--node {self._node} --delete-volumes"
         if self._home is not None:
-            return command
-        return f"{command} --foreign-only --home-id {found.home_id or 'ID'}"
+            return f"farlet disconnect {CONTEXTS} {command}"
+        return f"farlet disconnect {command} --foreign-only --home-id {found.home_id or 'ID'}"
 
     async def _check_bare_pods(self) -> None:
         """Raises `StartError` for pods that end for good, unless that is wanted."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from farlet.constants import JSON
 from farlet.install.connection import CONNECT
+from farlet.planning.api_refusals import AT_HOME, CONTEXTS
 
 IMMUTABLE = {
     ("identity",): "--identity",
@@ -17,8 +18,8 @@ IMMUTABLE = {
 """Immutable fields of the spec, and the flag of `connect` that sets each."""
 
 _FLAG_VALUES = {"Node": "node", "ServiceAccount": "service-account"}
-_ENDPOINTS = ("gateway", "homeAPIServer")
-"""Fields of the spec that exclude each other."""
+_ENDPOINTS = {"gateway": "--gateway", "homeAPIServer": "--home-api-server-host"}
+"""Fields of the spec that exclude each other, and the flag of `connect` that sets each."""
 
 
 def refusal(found: JSON, wanted: JSON) -> str | None:
@@ -40,7 +41,7 @@ def _of_immutable(found: JSON, wanted: JSON) -> str | None:
     return (
         f"{_shown(found)} exists, and its {', and its '.join(differences)}. {immutable}. To keep "
         f"the virtual node, add {' '.join(flags)}; to change it, first remove it: farlet "
-        f"disconnect --node {found['metadata']['name']}"
+        f"disconnect {CONTEXTS} --node {found['metadata']['name']}"
     )
 
 
@@ -52,12 +53,11 @@ def _of_endpoint(found: JSON, wanted: JSON) -> str | None:
             continue
         (other,) = set(_ENDPOINTS) - {field}
         metadata = found["metadata"]
-        advice = "add" if field == "homeAPIServer" else "leave out"
         patch = f'[{{"op":"remove","path":"/spec/{field}"}}]'
         return (
             f"{_shown(found)} has spec.{field}, which {', '.join(owners)} has set and which "
-            f"excludes spec.{other}. To keep it, {advice} --home-api-server-host; "
-            f"to remove it: kubectl -n {metadata['namespace']} patch virtualnode "
+            f"excludes spec.{other}. To keep it, leave out {_ENDPOINTS[other]}; "
+            f"to remove it: {AT_HOME} -n {metadata['namespace']} patch virtualnode "
             f"{metadata['name']} --type=json -p '{patch}'"
         )
     return None

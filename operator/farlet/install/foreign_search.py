@@ -163,16 +163,22 @@ async def look(cluster: ApiClient, *, node: str, system: str, home_id: str | Non
     )
 
 
-async def _namespaces(cluster: ApiClient, system: str, ids: Iterable[str]) -> set[str]:
-    """The namespaces with permissions or objects of the virtual node."""
-    used = set()
+async def granted(cluster: ApiClient, system: str) -> set[str]:
+    """The namespaces with permissions for the farlet of this system namespace."""
+    found = set()
     for name in binding_names(system):
         bindings = await cluster.list_all(
             kinds.ROLE_BINDINGS, field_selector=_named(name), checked=False
         )
-        used |= {
+        found |= {
             one["metadata"]["namespace"] for one in bindings.items if system in accounts_of(one)
         }
+    return found
+
+
+async def _namespaces(cluster: ApiClient, system: str, ids: Iterable[str]) -> set[str]:
+    """The namespaces with permissions or objects of the virtual node."""
+    used = await granted(cluster, system)
     for resource in (kinds.PODS.metadata_only, *COPIES, kinds.CLAIMS.metadata_only):
         used |= {one["metadata"]["namespace"] for one in await labelled(cluster, resource, ids)}
     for resource in COPIES:

@@ -9,6 +9,7 @@ from farlet.client import kinds
 from farlet.client.api_client import ApiClient
 from farlet.constants import JSON, VIRTUAL_NODE_ID, ObjectKey
 from farlet.install import requests
+from farlet.planning.api_refusals import AT_HOME
 
 
 class Volumes(StrEnum):
@@ -40,7 +41,7 @@ async def leave(home: ApiClient, virtual_node_id: str, wanted: Volumes) -> tuple
         # It ends after its claim, which is a user's object.
         left.append(
             f"the home claim {claim}, whose data is deleted, and its PersistentVolume {name}: "
-            f"kubectl delete pvc {claim.name} -n {claim.namespace}"
+            f"{AT_HOME} delete pvc {claim.name} -n {claim.namespace}"
         )
     return len(found) - len(left), left
 

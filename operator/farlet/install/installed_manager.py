@@ -11,11 +11,12 @@ from farlet import errors
 from farlet.client import kinds
 from farlet.client.api_client import ApiClient
 from farlet.constants import JSON
-from farlet.install import manager, other_objects, requests
+from farlet.install import manager, other_objects, requests, steps
 from farlet.install.connection import CONNECT, HOME_SYSTEM
 from farlet.install.waiting import Waiting
 from farlet.manager import rollout
 from farlet.manager.virtual_node import MANAGED_BY_LABEL, MANAGER, NAME_LABEL
+from farlet.planning.api_refusals import AT_HOME
 
 DEPLOYMENT = f"Deployment {HOME_SYSTEM}/{MANAGER}"
 PODS = f"{NAME_LABEL}={MANAGER}"
@@ -51,8 +52,8 @@ async def verify(home: ApiClient) -> None:
             f"the home cluster has a manager in the namespace {', '.join(sorted(others))}, as the "
             f"ClusterRoleBinding {MANAGER} shows. farlet connect works with a manager in the "
             f"namespace {HOME_SYSTEM} only. Install it there, or create VirtualNodes as "
-            "docs/virtual-nodes.md describes; if that manager is gone: kubectl delete "
-            f"clusterrolebinding {MANAGER}"
+            "docs/virtual-nodes.md describes; if that manager is gone: "
+            f"{AT_HOME} delete clusterrolebinding {MANAGER}"
         )
 
 
@@ -137,20 +138,28 @@ async def _until_rolled_out(home: ApiClient, image: str, waiting: Waiting, secon
         waiting.because(f"{DEPLOYMENT}: {why}" if why else "")
         return not why
 
-    def message() -> str:
-        return (
-            f"it is not rolled out after {seconds:g} s: {waiting}. See `kubectl describe pods "
-            f"-n {HOME_SYSTEM} -l {PODS}` in the home cluster"
-        )
+    def failure() -> errors.StartError:
+        text = f"it is not rolled out after {seconds:g} s: {waiting}. "
+        if waiting.lacks_image:
+            return no_image(text, image)
+        return errors.StartError(f"{text}See `{AT_HOME} describe pods -n {HOME_SYSTEM} -l {PODS}`")
 
-    async with waiting.watching(home, HOME_SYSTEM, PODS), requests.limit(seconds, message):
+    async with waiting.watching(home, HOME_SYSTEM, PODS), requests.limit(seconds, failure):
         await requests.until(home, kinds.DEPLOYMENTS, MANAGER, is_done, namespace=HOME_SYSTEM)
+
+
+def no_image(text: str, image: str) -> steps.Different:
+    """The error for pods whose image cannot be pulled, which is stored until another is given."""
+    return steps.Different(
+        f"{text}The home cluster cannot pull the image {image}: push it to a registry that both "
+        "clusters can pull from, and run the same command with --image set to its name there"
+    )
 
 
 def _not_served(name: str) -> str:
     return (
         f"the home API server does not serve the definition {name} after {DEFINITION_SECONDS:g} s. "
-        f"See `kubectl describe crd {name}` in the home cluster"
+        f"See `{AT_HOME} describe crd {name}`"
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from farlet import redaction
 from farlet.constants import JSON
 from farlet.forge.timestamps import rfc3339
-from farlet.manager import foreign_token
+from farlet.manager import findings, foreign_token
 from farlet.manager.conditions import NOT_APPLIED, ROLLING_OUT, ConditionType
 from farlet.manager.findings import Reason
 
@@ -47,7 +47,8 @@ def problem(node: JSON | None, *, expires: str | None = None) -> str:
     others = [
         _shown(kind, one)
         for kind, one in conditions.items()
-        if one.get("status") == "False" and str(one.get("message")) not in str(ready.get("message"))
+        if one.get("status") == "False"
+        and findings.problems(str(one.get("message"))) not in str(ready.get("message"))
     ]
     return "; ".join((_cut(_words(ready)), *others))
 

@@ -13,6 +13,7 @@ from farlet.client.api_client import ApiClient
 from farlet.client.resources import Resource
 from farlet.constants import JSON
 from farlet.install.connection import CONNECT
+from farlet.planning.api_refusals import AT_HOME, THERE
 
 T = TypeVar("T")
 
@@ -161,13 +162,16 @@ async def states(
 
 
 @contextlib.asynccontextmanager
-async def limit(seconds: float, message: Callable[[], str]) -> AsyncIterator[None]:
-    """Raise a `StartError` with the message unless the block ends in time."""
+async def limit(
+    seconds: float, failure: Callable[[], str | errors.StartError]
+) -> AsyncIterator[None]:
+    """Raise this error, or a `StartError` with this text, unless the block ends in time."""
     try:
         async with asyncio.timeout(seconds):
             yield
     except TimeoutError:
-        raise errors.StartError(message()) from None
+        failed = failure()
+        raise errors.StartError(failed) if isinstance(failed, str) else failed from None
 
 
 async def until_gone(
@@ -219,6 +223,7 @@ async def until_none(
 
 def stuck(cluster: ApiClient, resource: Resource[Any], objects: Sequence[JSON]) -> str:
     """What did not end in time, why as far as the objects show it, and what to do."""
+    kubectl = AT_HOME if cluster.name == "home" else THERE
     lines, commands = [], []
     for one in objects:
         metadata = one["metadata"]
@@ -233,7 +238,7 @@ def stuck(cluster: ApiClient, resource: Resource[Any], objects: Sequence[JSON]) 
         shown = f"{namespace}/{name}" if namespace else name
         lines.append(f"{shown} ({'; '.join(why)})" if why else shown)
         where = f" -n {namespace}" if namespace else ""
-        commands.append(f"kubectl get {resource.plural} {name}{where} -o yaml")
+        commands.append(f"{kubectl} get {resource.plural} {name}{where} -o yaml")
     if not lines:
         return f"the {cluster.name} API server did not answer in {END_SECONDS:g} s"
     return (

@@ -12,6 +12,10 @@ from farlet.install import requests
 _AGAIN = "Run the same command again: it continues where it stopped"
 
 
+class Different(errors.StartError):
+    """The same command would fail again: the text says what must be different."""
+
+
 @dataclass(frozen=True, slots=True)
 class Step:
     """One step: what it is about, and what it does. It returns what it found or did."""
@@ -43,6 +47,8 @@ def _failing(title: str, *, changed: bool) -> Iterator[None]:
         yield
     except errors.UsageError:
         raise
+    except Different as err:
+        raise errors.StartError(f"{title}: {err}") from err
     except TimeoutError:
         raise errors.StartError(f"{title}: no answer in time{again}") from None
     except errors.FarletError as err:

@@ -13,7 +13,9 @@ from farlet.install import requests
 from farlet.manager import rollout
 
 SHOWN_CHARS = 400
-"""Limit of one reason."""
+"""Limit of the problem of one pod."""
+LINE_CHARS = 600
+"""Limit of all of it."""
 
 
 class Waiting:
@@ -33,15 +35,24 @@ class Waiting:
 
     def __str__(self) -> str:
         """The last reason, and the pods with a problem that it does not name itself."""
-        pods = {name: text for found in self._problems.values() for name, text in found.items()}
-        return "; ".join((
-            self._why,
-            *(
-                redaction.cut(f"pod {name}: {text}", SHOWN_CHARS)
-                for name, text in pods.items()
-                if name not in self._why
-            ),
-        ))  # fmt: skip
+        causes: dict[str, list[str]] = {}
+        for name, text in self._pods.items():
+            if name not in self._why:
+                causes.setdefault(text, []).append(name)
+        pods = (
+            redaction.cut(f"pod {', '.join(names)}: {text}", SHOWN_CHARS)
+            for text, names in causes.items()
+        )
+        return redaction.cut("; ".join((self._why, *pods)), LINE_CHARS)
+
+    @property
+    def lacks_image(self) -> bool:
+        """Whether a pod cannot run because its image cannot be pulled."""
+        return any(map(rollout.lacks_image, self._pods.values()))
+
+    @property
+    def _pods(self) -> dict[str, str]:
+        return {name: text for found in self._problems.values() for name, text in found.items()}
 
     @contextlib.asynccontextmanager
     async def watching(

@@ -10,6 +10,9 @@ from collections.abc import Sequence
 from farlet.constants import JSON
 from farlet.forge import phases
 
+_IMAGE_REASONS = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName"})
+"""Of a container that waits (`pkg/kubelet/images/types.go`)."""
+
 
 def image_of(deployment: JSON) -> str:
     """The image of its only container."""
@@ -90,6 +93,11 @@ def pod_problems(pods: Sequence[JSON]) -> dict[str, str]:
     """Name of a pod to its problem, for those that have one."""
     found = {pod["metadata"]["name"]: pod_problem(pod) for pod in pods if can_serve(pod)}
     return {name: problem for name, problem in sorted(found.items()) if problem is not None}
+
+
+def lacks_image(problem: str) -> bool:
+    """Whether a problem of a pod is that its image cannot be pulled."""
+    return problem.partition(":")[0].partition(",")[0] in _IMAGE_REASONS
 
 
 def _end(ended: JSON | None) -> str:

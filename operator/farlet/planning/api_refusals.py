@@ -258,6 +258,8 @@ def system_of(text: str) -> str:
 
 CONTEXTS = errors.CONTEXTS
 """In a command of a text, in place of the contexts of its reader, which farlet does not know."""
+AT_HOME, THERE = "kubectl --context HOME", "kubectl --context FOREIGN"
+"""The same in commands of kubectl."""
 
 
 def preparation(namespace: str, *, system: str, home: str = HOME_NAMESPACE) -> str:
@@ -271,7 +273,7 @@ def preparation(namespace: str, *, system: str, home: str = HOME_NAMESPACE) -> s
         named = node if node != system else f"NODE --foreign-system-namespace {system}"
         added = "" if namespace == system else f" --namespace {home}"
         return (
-            "Run this with your contexts, and with the other flags of the first farlet connect: "
+            "Run this with your contexts: "
             f"farlet connect {CONTEXTS} --node {named}{added} "
             "(a node without farlet connect: docs/namespaces.md)"
         )

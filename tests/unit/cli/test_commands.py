@@ -2,8 +2,9 @@
 
 import pytest
 
+from farlet import errors
 from farlet.cli import commands
-from farlet.cli.commands import Connection, completed, in_clusters
+from farlet.cli.commands import Connection, completed, in_clusters, placed, placing
 from farlet.planning import api_refusals
 from farlet.settings import Settings, loading
 
@@ -60,6 +61,38 @@ def test_the_contexts_of_the_reader_complete_a_command_of_farlet() -> None:
     text = api_refusals.preparation("shop-home", system="farlet-far", home="shop")
     shown = completed(text, HOME, Connection("foreign", "foreign", None))
     assert "farlet connect --home-context home --foreign-context foreign --node far" in shown
+
+
+@pytest.mark.parametrize(
+    ("home", "foreign", "shown"),
+    [
+        pytest.param(
+            HOME,
+            FOREIGN,
+            "kubectl --context home get nodes; kubectl --context 'far away' --kubeconfig /k/config "
+            "get pods; farlet disconnect --home-context home --foreign-context 'far away' "
+            "--foreign-kubeconfig /k/config --node far; farlet status --home-context home",
+            id="given",
+        ),
+        pytest.param(
+            Connection("home", None, None),
+            Connection("foreign", None, None),
+            "kubectl get nodes; kubectl get pods; farlet disconnect --node far; farlet status",
+            id="by default",
+        ),
+    ],
+)
+def test_texts_of_connect_name_the_clusters_that_it_was_given(
+    home: Connection, foreign: Connection, shown: str
+) -> None:
+    text = (
+        "kubectl --context HOME get nodes; kubectl --context FOREIGN get pods; farlet disconnect "
+        f"{api_refusals.CONTEXTS} --node far; farlet status --home-context HOME"
+    )
+    assert placed(text, home, foreign) == shown
+    with pytest.raises(errors.StartError) as caught, placing(home, foreign):
+        raise errors.StartError(text)
+    assert str(caught.value) == shown
 
 
 def test_a_context_that_was_not_given_keeps_its_placeholder() -> None:

@@ -343,7 +343,8 @@ def controllers(home: MemoryCluster) -> Callable[[], None]:
             if request is None:
                 home.put("certificatesigningrequests", "", signing_request(name))
             elif request["status"].get("conditions"):
-                ready = {"type": "Ready", "status": "True", "observedGeneration": 1}
+                seen = {"observedGeneration": node["metadata"]["generation"]}
+                ready = {"type": "Ready", "status": "True", **seen}
                 node["status"] = {"conditions": [ready]}
                 metadata = {
                     "name": name,

@@ -24,6 +24,7 @@ from farlet.install.disconnect import Disconnect
 from farlet.install.foreign_search import virtual_node_id
 from farlet.install.home_data import Volumes
 from farlet.manager.virtual_node import Identity
+from farlet.planning.api_refusals import CONTEXTS
 from unit import examples
 from unit.install.memory_cluster import (
     Killed,
@@ -69,17 +70,19 @@ class Pair:
 
     async def connect(
         self, connection: Connection = FAR, *, server: ForeignServer = SERVER, seconds: float = 20
-    ) -> None:
-        await Connect(
+    ) -> tuple[str, ...]:
+        """Returns the home namespaces that are offloaded."""
+        work = Connect(
             connection,
             self.home,
             self.foreign,
             server=server,
             unreached=self._unreached,
-            status_command="farlet status --home-context home",
             report=self.lines.append,
             seconds=seconds,
-        ).run()
+        )
+        await work.run()
+        return work.offloaded
 
     async def disconnect(
         self,
@@ -369,7 +372,7 @@ async def test_foreign_claims_are_kept_or_deleted(volumes: Volumes, left: set[ob
         said = await pair.disconnect(volumes=volumes)
         assert set(pair.foreign.names()) - set(before.foreign.names()) == left
         assert any("shop-home/data" in line for line in said) is bool(left)
-        command = "farlet disconnect --node far --delete-volumes"
+        command = f"farlet disconnect {CONTEXTS} --node far --delete-volumes"
         assert any(
             "namespace shop-home" in line and line.endswith(command) for line in said
         ) is bool(left)
@@ -528,6 +531,47 @@ async def test_a_manager_of_others_is_used_and_stays() -> None:
     assert pair.home.content() == before
 
 
+CAPACITY = (("cpu", "4"), ("memory", "8Gi"), ("pods", "20"))
+
+
+async def test_a_capacity_needs_no_permission_to_read_nodes() -> None:
+    pair = await connected()
+    role = ("clusterroles", "", "farlet-far-capacity")
+    assert role in pair.foreign.names()
+    await pair.connect(dataclasses.replace(FAR, capacity=CAPACITY))
+    left = [one for one in pair.foreign.names() if one[2] == "farlet-far-capacity"]
+    assert left == []
+    assert (
+        "[8/9] virtual node: VirtualNode farlet/far, capacity now cpu=4,memory=8Gi,pods=20, "
+        "before sum"
+    ) in pair.lines
+
+
+async def test_roles_of_others_stay() -> None:
+    pair = await connected()
+    role = pair.foreign.objects["clusterroles", "", "farlet-far-capacity"]
+    role["metadata"]["labels"] = {}
+    pair.foreign.denied.add(("patch", "clusterroles"))
+    await pair.connect(dataclasses.replace(FAR, capacity=CAPACITY))
+    assert ("clusterroles", "", "farlet-far-capacity") in pair.foreign.names()
+
+
+async def test_a_cordoned_node_is_named_with_what_undoes_it() -> None:
+    pair = await connected()
+    pair.home.objects["nodes", "", "far"]["spec"] = {"unschedulable": True}
+    await pair.connect()
+    assert pair.lines[-1] == (
+        "[9/9] ready: pods of the node far run in the foreign cluster, but it is cordoned: by an "
+        "administrator, a drain, or a farlet disconnect that has not ended. New pods stay Pending "
+        "until: kubectl --context HOME uncordon far"
+    )
+
+
+async def test_namespaces_of_earlier_runs_are_known() -> None:
+    pair = await connected()
+    assert await pair.connect(dataclasses.replace(FAR, namespaces=())) == ("shop",)
+
+
 IMAGE = {
     "containerStatuses": [
         {"state": {"waiting": {"reason": "ImagePullBackOff", "message": "Back-off pulling f:1"}}}
@@ -560,7 +604,9 @@ async def test_an_image_that_cannot_be_pulled_is_named_with_the_pod_of_the_manag
         "ImagePullBackOff: Back-off pulling f:1"
     )
     assert pair.lines.count(f"      waiting: {why}") == 1
-    assert f"manager: it is not rolled out after 0.2 s: {why}. See" in str(caught.value)
+    said = str(caught.value)
+    assert said.startswith(f"manager: it is not rolled out after 0.2 s: {why}. The home cluster ")
+    assert said.endswith("run the same command with --image set to its name there")
 
 
 async def test_pods_are_named_while_the_manager_does_not_report() -> None:
@@ -572,7 +618,7 @@ async def test_pods_are_named_while_the_manager_does_not_report() -> None:
         await pair.connect(seconds=0.2)
     why = "the manager has not reported yet; pod farlet-x: ImagePullBackOff: Back-off pulling f:1"
     assert f"      waiting: {why}" in pair.lines
-    assert f"after 0.2 s: {why}. See `farlet status --home-context home`" in str(caught.value)
+    assert f"after 0.2 s: {why}. The home cluster cannot pull the image" in str(caught.value)
 
 
 async def test_connect_stops_when_the_node_does_not_become_ready() -> None:
@@ -583,6 +629,7 @@ async def test_connect_stops_when_the_node_does_not_become_ready() -> None:
     said = str(caught.value)
     assert "ready: the VirtualNode farlet/far is not ready" in said
     assert "Broken: it is broken" in said
+    assert "See `farlet status --home-context HOME`, and `kubectl --context HOME logs" in said
     assert said.endswith("Run the same command again: it continues where it stopped")
 
 
@@ -708,10 +755,13 @@ def _no_rights(pair: Pair) -> None:
             "was not installed by farlet connect.*the manager can serve it: docs/how-to/upgrade.md",
             id="a node by hand",
         ),
-        pytest.param(_no_namespace, "kubectl create namespace shop", id="no home namespace"),
+        pytest.param(
+            _no_namespace, "kubectl --context HOME create namespace shop", id="no home namespace"
+        ),
         pytest.param(
             _in_use,
-            "shop-home belongs to .*set another --home-name.*kubectl delete configmap",
+            "shop-home belongs to .*set another --home-name.*"
+            "kubectl --context FOREIGN delete configmap",
             id="foreign namespace in use",
         ),
         pytest.param(
@@ -809,7 +859,7 @@ async def test_a_step_that_waits_forever_ends_with_its_name(
     with pytest.raises(errors.StartError) as caught:
         await asyncio.wait_for(pair.connect(), 5)
     assert "manager: the home API server does not serve the definition" in str(caught.value)
-    assert "kubectl describe crd virtualnodes.farlet.io" in str(caught.value)
+    assert "kubectl --context HOME describe crd virtualnodes.farlet.io" in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -819,7 +869,7 @@ async def test_a_step_that_waits_forever_ends_with_its_name(
             {"identity": Identity.SERVICE_ACCOUNT},
             "its spec.identity is Node, not ServiceAccount. This field is immutable. To keep the "
             "virtual node, add --identity node; to change it, first remove it: farlet disconnect "
-            "--node far",
+            "--home-context HOME --foreign-context FOREIGN --node far",
             id="identity",
         ),
         pytest.param(
@@ -853,9 +903,9 @@ async def test_connect_refuses_an_endpoint_of_others_before_it_changes_anything(
     before = pair.home.content(), pair.foreign.content()
     with pytest.raises(errors.StartError, match="kubectl-edit has set") as caught:
         await pair.connect()
-    assert "To keep it, add --home-api-server-host; to remove it: kubectl -n farlet patch" in str(
-        caught.value
-    )
+    assert (
+        "To keep it, leave out --gateway; to remove it: kubectl --context HOME -n farlet patch"
+    ) in str(caught.value)
     assert (pair.home.content(), pair.foreign.content()) == before
 
 

@@ -312,7 +312,7 @@ async def test_what_does_not_end_is_named_and_other_namespaces_are_removed() -> 
         await pair.disconnect()
     assert "namespace blog-home: in the foreign cluster, pods did not end" in str(caught.value)
     assert "blog-home/web (finalizers example.com/hold)" in str(caught.value)
-    assert "kubectl get pods web -n blog-home -o yaml" in str(caught.value)
+    assert "kubectl --context FOREIGN get pods web -n blog-home -o yaml" in str(caught.value)
     assert pair.foreign.find("namespaces", "", "shop-home") is None
     del pair.foreign.objects["pods", "blog-home", "web"]
     assert await pair.disconnect() == []
@@ -331,7 +331,7 @@ async def test_a_namespace_that_does_not_end_is_shown_with_its_conditions() -> N
         "namespaces did not end in 0.2 s: shop-home (finalizers example.com/hold; Some content in "
         "the namespace has finalizers)"
     ) in str(caught.value)
-    assert "kubectl get namespaces shop-home -o yaml" in str(caught.value)
+    assert "kubectl --context FOREIGN get namespaces shop-home -o yaml" in str(caught.value)
 
 
 @pytest.mark.parametrize("bound", [True, False], ids=["with its claim", "alone"])
@@ -347,8 +347,8 @@ async def test_home_claims_without_data_are_named(*, bound: bool) -> None:
         volume["metadata"]["finalizers"] = ["kubernetes.io/pv-protection"]
     pair.home.put("persistentvolumes", "", volume)
     expected = (
-        "the home claim shop/data, whose data is deleted, and its PersistentVolume pv: kubectl "
-        "delete pvc data -n shop"
+        "the home claim shop/data, whose data is deleted, and its PersistentVolume pv: "
+        "kubectl --context HOME delete pvc data -n shop"
     )
     assert await pair.disconnect(volumes=Volumes.DELETE) == ([expected] if bound else [])
 

@@ -46,7 +46,7 @@ def test_a_change_that_the_api_server_accepts_is_not_refused(
     ("present", "wanted", "advice"),
     [
         (found(BY_GATEWAY, "gateway", "flux"), BY_HOST, "leave out --home-api-server-host; "),
-        (found(BY_HOST, "homeAPIServer", "flux"), BY_GATEWAY, "add --home-api-server-host; "),
+        (found(BY_HOST, "homeAPIServer", "flux"), BY_GATEWAY, "leave out --gateway; "),
     ],
     ids=["gateway", "home API server"],
 )
