@@ -24,7 +24,7 @@ from integration.emptied import SPACE
 pytestmark = [
     pytest.mark.clusters,
     pytest.mark.asyncio(loop_scope="module"),
-    pytest.mark.takes(250),
+    pytest.mark.takes(350),
 ]
 
 FOREIGN_SPACE = "shop-home"
@@ -46,6 +46,10 @@ class Administrator:
         server = f"--foreign-server=https://{host}:{port}"
         image = f"--image={farletimage.NAME}"
         return await self._run("connect", node, server, image, f"-n{SPACE}", *flags, until=until)
+
+    async def connect_again(self, node: str, *flags: str, code: int = 0) -> str:
+        """Run it with these flags only, as a text of farlet advises it."""
+        return await self._run("connect", node, *flags, until="", code=code)
 
     async def disconnect(self, node: str, *, until: str = "") -> str:
         """The same for `farlet disconnect`, with pods that no controller creates again."""
@@ -122,6 +126,7 @@ async def test_both_clusters_are_as_before_once_the_last_node_is_disconnected(
 
     await administrator.apply_dry_run("far")
     await _is_checked_by_its_own_identity(administrator)
+    await _leaves_and_gets_back_its_foreign_server(administrator)
 
     await administrator.connect("near", "--identity=service-account")
     with_near = await _names(home, "near"), await _names(foreign, "near")
@@ -161,6 +166,20 @@ async def _is_checked_by_its_own_identity(administrator: Administrator) -> None:
     seen = found["foreign namespace of kube-public"]["seen"]
     assert seen.startswith(f"kube-public-home: {account} is not allowed to get, list, watch")
     await administrator.foreign.delete("namespaces", name="kube-public-home")
+
+
+async def _leaves_and_gets_back_its_foreign_server(administrator: Administrator) -> None:
+    host, port = administrator.clusters.foreign_api_in_home
+    wrong, right = f"--foreign-server=https://{host}:1", f"--foreign-server=https://{host}:{port}"
+    printed = await administrator.connect_again("far", wrong, "--timeout=10s", code=1)
+    assert f"(now https://{host}:1; before https://{host}:{port})" in printed
+    printed = await administrator.connect_again("far", right)
+    assert "ready: pods of the node far run in the foreign cluster" in printed
+    printed = await administrator.connect_again("far", f"-n{SPACE}")
+    assert f"keeps, from the last run: --foreign-server https://{host}:{port}" in printed
+    assert "reused" in printed
+    found = await administrator.check("far", SPACE, code=0)
+    assert found["VirtualNode Ready"]["outcome"] == "ok"
 
 
 async def _run_client(administrator: Administrator, node: str) -> realpods.OutputLine:

@@ -122,10 +122,11 @@ class ForeignRemoval:
             raise errors.StartError(said)
 
     async def _leave(self, namespace: str) -> str:
-        """Delete the namespace, or the permissions in it. Returns its name if it is deleted."""
+        """Delete the namespace, or the permissions in it. Returns what is deleted, in words."""
+        accounts = await other_objects.accounts(self.cluster, namespace)
         if not await self._others(namespace) and await self._remove_namespace(namespace):
             await requests.until_gone(self.cluster, kinds.NAMESPACES, namespace)
-            return namespace
+            return f"{namespace}{accounts and f' (with its ServiceAccounts {accounts})'}"
         # The binding last: it shows that the namespace is still used.
         system = self.found.system
         for resource in (kinds.ROLES, kinds.ROLE_BINDINGS):

@@ -13,6 +13,7 @@ from farlet.client import kinds
 from farlet.client.api_client import ApiClient
 from farlet.client.resources import Resource
 from farlet.foreign.created_namespaces import CONTENT
+from farlet.install import requests
 from farlet.planning import namespaces
 
 SHOWN = 5
@@ -22,6 +23,13 @@ _LISTED: Mapping[str, Resource[Any]] = {
     **CONTENT,
     kinds.DEPLOYMENTS.plural: kinds.DEPLOYMENTS.metadata_only,
 }
+
+
+async def accounts(cluster: ApiClient, namespace: str) -> str:
+    """ServiceAccounts that an administrator has created, which do not keep the namespace."""
+    found = await cluster.list_all(kinds.SERVICE_ACCOUNTS, namespace=namespace)
+    names = [one["metadata"]["name"] for one in found.items]
+    return requests.listed(sorted(name for name in names if name != "default"))
 
 
 async def of_others(

@@ -315,6 +315,15 @@ async def test_namespaces_that_existed_before_stay_as_they_were() -> None:
     assert (pair.home.content(), pair.foreign.content()) == before
 
 
+async def test_accounts_that_end_with_their_namespace_are_named() -> None:
+    pair = await connected()
+    for name in ("default", "robot"):
+        pair.foreign.put("serviceaccounts", "shop-home", {"metadata": {"name": name}})
+    await pair.disconnect()
+    (line,) = (line for line in pair.lines if line.startswith("[7/8]"))
+    assert line.endswith("the namespaces shop-home (with its ServiceAccounts robot), farlet-far")
+
+
 async def test_disconnect_of_one_of_two_nodes_leaves_the_other_untouched() -> None:
     pair = Pair()
     await pair.connect(Connection("near", "farlet:1", ("shop",)))
