@@ -1,4 +1,4 @@
-"""What `farlet connect` was told before: a later run needs only the flags that change something.
+"""What an earlier `farlet connect` has stored: a later run needs only flags that change something.
 
 The VirtualNode has all of it, except the address of the foreign API server, which is in the Secret.
 """

@@ -48,7 +48,7 @@ def ready(**fields: object) -> Object:
                 {**VALID, "status": "Unknown", "reason": "NotVerified", "message": "no answer"},
             ),
             "CredentialsValid is Unknown: NotVerified: no answer",
-            id="credentials that nobody has verified",
+            id="credentials that are not verified",
         ),
         pytest.param(
             reported(READY, UNREACHABLE, VALID),
