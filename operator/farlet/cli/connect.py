@@ -242,10 +242,10 @@ async def _connect(given: stored.Given, flags: dict[str, Any]) -> None:
                 seconds=flags["timeout"],
             )
             await work.run()
-    _print_next(flags["node"], work.offloaded, *sides)
+    print_next(flags["node"], work.offloaded, *sides)
 
 
-def _print_next(
+def print_next(
     node: str,
     namespaces: tuple[str, ...],
     home: commands.Connection,

@@ -76,7 +76,7 @@ def _shown(kind: str, condition: JSON) -> str:
 
 
 def _words(condition: JSON) -> str:
-    return f"{condition.get('reason')}: {condition.get('message')}"
+    return f"{condition.get('reason')}: {findings.problems(str(condition.get('message')))}"
 
 
 def _cut(text: str) -> str:

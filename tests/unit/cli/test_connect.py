@@ -14,6 +14,8 @@ from click.testing import CliRunner, Result
 
 from farlet import errors
 from farlet.cli import access, main
+from farlet.cli.commands import Connection
+from farlet.cli.connect import print_next
 from farlet.install import checks, credentials
 from farlet.install.credentials import ForeignServer
 from unit import certificates
@@ -207,3 +209,29 @@ def test_gateway_keys_prints_commands_for_the_system_namespace(
             f"--namespace={namespace} --from-file={keys}/foreign"
         ),
     ]
+
+
+HOME, FOREIGN = Connection("home", "home", None), Connection("foreign", "far", None)
+
+
+@pytest.mark.parametrize(
+    ("namespaces", "printed"),
+    [
+        pytest.param(
+            (),
+            "farlet connect --home-context home --foreign-context far --node far --namespace NAME",
+            id="none",
+        ),
+        pytest.param(
+            ("shop", "blog"), "kubectl --context home run hello -n shop --image=nginx", id="two"
+        ),
+    ],
+)
+def test_the_last_lines_fit_the_offloaded_namespaces(
+    namespaces: tuple[str, ...], printed: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    print_next("far", namespaces, HOME, FOREIGN)
+    lines = capsys.readouterr().out
+    assert printed in lines
+    assert ("No namespace is offloaded yet" in lines) is (not namespaces)
+    assert "NAMESPACE" not in lines

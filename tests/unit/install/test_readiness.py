@@ -15,6 +15,7 @@ UNREACHABLE = {
     "message": "192.0.2.7:1: connection refused",
 }
 VALID = {"type": "CredentialsValid", "status": "True", "reason": "Valid", "message": "valid"}
+NO_ANSWER = "no answer; without a problem: the client certificate"
 APPROVE = "Approve its request: kubectl certificate approve csr-far"
 
 
@@ -45,7 +46,7 @@ def ready(**fields: object) -> Object:
         pytest.param(
             reported(
                 ready(observedGeneration=1),
-                {**VALID, "status": "Unknown", "reason": "NotVerified", "message": "no answer"},
+                {**VALID, "status": "Unknown", "reason": "NotVerified", "message": NO_ANSWER},
             ),
             "CredentialsValid is Unknown: NotVerified: no answer",
             id="credentials that are not verified",
