@@ -118,10 +118,9 @@ class Connect:
         self._home_id = await checks.home_id(self._home)
         await checks.namespaces(self._home, self._foreign, connection, self._home_id)
         problem = await self._unreached(self._server)
-        doubt = "" if problem is None else f", which this machine does not reach ({problem})"
-        return (
-            f"home {versions[0]}, foreign {versions[1]}; pods reach it at {self._server.url}{doubt}"
-        )
+        doubt = "" if problem is None else f" (this machine does not reach it: {problem})"
+        address = f"address for pods {self._server.url}{doubt}"
+        return f"home {versions[0]}, foreign {versions[1]}; {address}"
 
     async def _installed_image(self) -> str:
         """That of the manager. One of others has perhaps an image of another registry than the
