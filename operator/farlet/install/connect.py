@@ -191,7 +191,7 @@ class Connect:
         if stored is not None and stored.server != self._server.url:
             self._earlier_server = stored.server
         if token is not None and _is_renewed(token) and await self._is_accepted(token):
-            self._expires = readiness.expiry(token)
+            self._expires = credentials.expiry(token)
             return f"Secret {HOME_SYSTEM}/{name} reused"
         bound = await self._foreign.get(kinds.SECRETS, TOKEN_BINDING, namespace=connection.system)
         answer = await self._foreign.create(
@@ -201,7 +201,7 @@ class Connect:
             name=foreign.ACCOUNT,
         )
         status = answer["status"]
-        self._expires = readiness.expiry(status["token"])
+        self._expires = credentials.expiry(status["token"])
         text = credentials.kubeconfig(self._server, status["token"])
         await requests.apply(self._home, [home.foreign_secret(connection, text)])
         return f"Secret {HOME_SYSTEM}/{name}, token until {status['expirationTimestamp']}"

@@ -6,7 +6,8 @@ import base64
 from dataclasses import dataclass, field
 
 from farlet.constants import JSON
-from farlet.manager import kubeconfigs
+from farlet.forge.timestamps import rfc3339
+from farlet.manager import foreign_token, kubeconfigs
 from farlet.manager.kubeconfigs import Kubeconfig
 
 
@@ -43,6 +44,12 @@ def token_for(secret: JSON | None, server: ForeignServer) -> str | None:
         server.server_name,
     )
     return found.token if same and not found.insecure else None
+
+
+def expiry(token: str) -> str | None:
+    """When a token expires, as the status of a VirtualNode shows it; `None`: it does not say."""
+    expires = foreign_token.read(token).expires
+    return None if expires is None else rfc3339(expires.timestamp())
 
 
 def of_secret(secret: JSON | None) -> Kubeconfig | None:

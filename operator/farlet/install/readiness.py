@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from farlet import redaction
 from farlet.constants import JSON
-from farlet.forge.timestamps import rfc3339
-from farlet.manager import findings, foreign_token
+from farlet.manager import findings
 from farlet.manager.conditions import NOT_APPLIED, ROLLING_OUT, ConditionType
 from farlet.manager.findings import Reason
 
@@ -18,9 +17,9 @@ _EXPIRY = "foreignCredentialsExpire"
 def problem(node: JSON | None, *, expires: str | None = None) -> str:
     """The conditions that are False, that of `Ready` first; empty: it is ready.
 
-    `expires` is when the credentials of the Secret expire (`expiry`): a farlet that reports another
-    time has read an earlier Secret. While its client certificate waits for an approval, only that:
-    `farlet connect` approves it.
+    `expires` is when the credentials of the Secret expire (`credentials.expiry`): a farlet that
+    reports another time has read an earlier Secret. While its client certificate waits for an
+    approval, only that: `farlet connect` approves it.
     """
     if node is None:
         return "the VirtualNode does not exist"
@@ -57,12 +56,6 @@ def is_rolling_out(node: JSON) -> bool:
     """Whether the manager last saw pods of an earlier spec: what it reports can be of those."""
     conditions = (node.get("status") or {}).get("conditions") or ()
     return any(one.get("reason") == ROLLING_OUT for one in conditions)
-
-
-def expiry(token: str) -> str | None:
-    """When a token expires, as the status of a VirtualNode shows it; `None`: it does not say."""
-    expires = foreign_token.read(token).expires
-    return None if expires is None else rfc3339(expires.timestamp())
 
 
 def reasons(node: JSON | None) -> frozenset[str]:
