@@ -94,6 +94,7 @@ class PodController:
             metrics=metrics,
             ctx=ctx,
             confirm_foreign=identity.confirm,
+            on_dropped=self._dropped,
         )
         self._mirror_events: mirror_events.MirrorEvents | None = None
         if settings.mirror_events is not Shown.NONE:
@@ -191,6 +192,10 @@ class PodController:
     def note_node(self, node: Node, reason: Reason, message: str) -> None:
         """Report an Event on the Node."""
         self._recorder.note_node(node, reason, message)
+
+    def _dropped(self, foreign: ObjectKey) -> None:
+        if self._mirror_events is not None:
+            self._mirror_events.forget(foreign)
 
     def _is_busy(self) -> bool:
         """Whether pods wait to be reconciled."""

@@ -177,6 +177,11 @@ class Backlog:
         queue[waiting.seen.uid] = replace(waiting, since=now, attempts=waiting.attempts + 1)
         return True
 
+    def forget(self, foreign: ObjectKey) -> None:
+        """The home pod of this mirror is deleted: the next pod has allowances of its own."""
+        for kind in self._waiting:
+            self._pods.pop((foreign, kind), None)
+
     def _allowance(self, foreign: ObjectKey, kind: str) -> _Allowance:
         key = (foreign, kind)
         found = self._pods.get(key)

@@ -150,6 +150,11 @@ class Recorder:
             node = {"apiVersion": "v1", "kind": "Node", "name": self._node, "uid": self._node}
             self._queue(node, NODE_EVENTS, reason, message)
 
+    def forget(self, uid: str) -> None:
+        """Home pod `uid` is deleted. What was reported once for some value is few, and stays."""
+        for beside in (None, *_BESIDE):
+            self._last.pop((f"{uid} ", beside), None)
+
     def _is_new(self, about: tuple[str, Reason | None], reason: Reason) -> bool:
         if self._last.get(about) is reason:
             return False

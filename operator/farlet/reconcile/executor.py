@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 
 from farlet.client.api_client import ApiClient
 from farlet.client.request_slots import URGENCY
+from farlet.constants import ObjectKey
 from farlet.context import Context
 from farlet.planning import actions, urgency
 from farlet.planning.actions import Step
@@ -32,15 +33,25 @@ class ActionExecutor:
         metrics: Metrics,
         ctx: Callable[[], Context],
         confirm_foreign: Callable[[], Awaitable[None]],
+        on_dropped: Callable[[ObjectKey], None] = lambda _: None,
     ) -> None:
+        """`on_dropped` is called with the foreign key of each home pod that is deleted."""
         self.times = PodTimes()
+        tokens = token_requests.Tokens(home, store, granted=metrics.tokens_granted)
         self.home = home_actions.HomeActions(
-            home, store, recorder=recorder, metrics=metrics, times=self.times, ctx=ctx
+            home,
+            store,
+            recorder=recorder,
+            metrics=metrics,
+            times=self.times,
+            tokens=tokens,
+            ctx=ctx,
+            on_dropped=on_dropped,
         )
         self.foreign = foreign_actions.ForeignActions(
             foreign,
             store,
-            tokens=token_requests.Tokens(home, store, granted=metrics.tokens_granted),
+            tokens=tokens,
             recorder=recorder,
             metrics=metrics,
             times=self.times,

@@ -23,6 +23,7 @@ from farlet.planning import actions, predicates
 from farlet.reconcile import event_recorder
 from farlet.reconcile.home_lookup import HomeLookup
 from farlet.reconcile.pass_state import PassState, PodTimes
+from farlet.reconcile.token_requests import Tokens
 from farlet.store import Store, key_of
 from farlet.telemetry.metrics import Metrics
 
@@ -40,14 +41,19 @@ class HomeActions:
         recorder: event_recorder.Recorder,
         metrics: Metrics,
         times: PodTimes,
+        tokens: Tokens,
         ctx: Callable[[], Context],
+        on_dropped: Callable[[ObjectKey], None],
     ) -> None:
+        """`on_dropped` is called with the foreign key of each pod that is deleted."""
         self._cluster = cluster
         self._store = store
         self._recorder = recorder
         self._metrics = metrics
         self._times = times
+        self._tokens = tokens
         self._ctx = ctx
+        self._on_dropped = on_dropped
         self._lookup = HomeLookup(cluster, node=lambda: ctx().node)
         self._freed = FreedMemory()
 
@@ -84,6 +90,8 @@ class HomeActions:
                 self._times.reported(uid)
             log.info("pod status updated", pod=str(key), reason=reason.value, detail=message)
             self._recorder.note(action.home, reason, message)
+            if not exists:
+                self._recorder.forget(uid)
 
     async def delete(self, action: actions.DeleteHome) -> None:
         """DELETE the pod of this uid with grace period 0."""
@@ -145,9 +153,14 @@ class HomeActions:
     def dropped(self, key: ObjectKey, uid: str) -> None:
         """Home pod `uid` is deleted: keep nothing of it."""
         self._store.home.remove(key, uid)
-        foreign = self._ctx().namespaces.foreign(key.namespace)
-        self._store.forget(key, None if foreign is None else ObjectKey(foreign, key.name), uid)
+        namespace = self._ctx().namespaces.foreign(key.namespace)
+        foreign = None if namespace is None else ObjectKey(namespace, key.name)
+        self._store.forget(key, foreign, uid)
         self._times.forget(uid)
+        self._tokens.forget(uid)
+        self._recorder.forget(uid)
+        if foreign is not None:
+            self._on_dropped(foreign)
         self._freed.removed()
 
     def _put(self, pod: Pod) -> None:

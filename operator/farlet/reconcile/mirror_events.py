@@ -92,6 +92,10 @@ class MirrorEvents:
             self._dropped.labels(gave_way).inc()
         self._added.set()
 
+    def forget(self, foreign: ObjectKey) -> None:
+        """The home pod of this mirror is deleted."""
+        self._backlog.forget(foreign)
+
     def _home_pod(self, home: ObjectKey, foreign: ObjectKey, about: str) -> HomePod | None:
         """The home pod, if `about` is the uid of its mirror: anyone writes about other pods."""
         if self._store.mirrors.uid(foreign) == about:

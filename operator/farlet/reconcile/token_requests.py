@@ -77,6 +77,10 @@ class Tokens:
         self._delivered.setdefault(pod["metadata"]["uid"], time.monotonic())
         self._drop_delivered()
 
+    def forget(self, uid: str) -> None:
+        """Home pod `uid` is deleted."""
+        self._delivered.pop(uid, None)
+
     def _drop_delivered(self) -> None:
         before = time.monotonic() - REUSED_SECONDS
         while self._delivered and next(iter(self._delivered.values())) <= before:

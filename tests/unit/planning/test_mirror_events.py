@@ -192,6 +192,18 @@ def test_normal_events_give_way_where_too_many_wait(monkeypatch: pytest.MonkeyPa
     assert written(backlog) == ["w0", "w1", "w2", "w3"]
 
 
+def test_the_allowances_of_a_deleted_pod_are_forgotten() -> None:
+    backlog = Backlog(0.0)
+    for n, kind in enumerate([WARNING] * mirror_events.POD_BURST + [NORMAL]):
+        assert add(backlog, event(f"e{n}", kind=kind), foreign="web") is None
+    add(backlog, event("other"), foreign="other")
+    assert add(backlog, event("more", kind=WARNING), foreign="web") == WARNING
+    backlog.forget(objects.MIRROR_KEY)
+    assert [key.name for key, _ in backlog._pods] == ["other"]
+    assert add(backlog, event("next", kind=WARNING), foreign="web") is None
+    assert len(backlog) == mirror_events.POD_BURST + 3, "those that waited still wait"
+
+
 def test_what_is_remembered_of_pods_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mirror_events, "PODS", 10)
     backlog = Backlog(0.0)

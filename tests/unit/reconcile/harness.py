@@ -125,6 +125,7 @@ class Harness:
     store: Store
     queue: work_queue.WorkQueue[ObjectKey]
     recorder: event_recorder.Recorder
+    mirror_events: mirror_events.MirrorEvents
     scopes: namespaces.ForeignNamespaces
     executor: executor.ActionExecutor
     pods: home_pods.HomePods
@@ -231,8 +232,9 @@ class Harness:
                 metrics=self.metrics,
                 ctx=lambda: self.ctx,
                 confirm_foreign=identity.confirm,
+                on_dropped=lambda foreign: events.forget(foreign),
             )
-            events = mirror_events.MirrorEvents(
+            events = self.mirror_events = mirror_events.MirrorEvents(
                 home,
                 store,
                 shown=self.shown,

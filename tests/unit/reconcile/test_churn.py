@@ -10,12 +10,13 @@ from farlet import errors
 from farlet.constants import JSON, ObjectKey
 from farlet.home import pods as home_pods
 from farlet.k8s_types import Pod
+from farlet.planning.mirror_events import Shown
 from farlet.planning.snapshot import Ages
 from farlet.store import Store
 from unit import faketime
 from unit.planning import model, objects
 from unit.planning.model import Server
-from unit.reconcile import harness
+from unit.reconcile import harness, test_mirror_events
 from unit.reconcile.harness import HOME, KUBELET
 
 HALF_LIFE = 2000.0
@@ -164,14 +165,21 @@ def _assert_forgotten(s: harness.Harness, uid: str) -> None:
     assert s.store.departed == {}
     assert s.executor.times.ages(uid) == Ages()
     assert len(s.store.home) == len(s.store.mirrors) == len(s.store.secrets) == 0
+    assert not s.recorder._last
+    assert not s.executor.home._tokens._delivered
+    assert not s.mirror_events._backlog._pods
 
 
 def test_nothing_is_kept_of_a_pod_that_ran() -> None:
-    with harness.running() as s:
+    with harness.running(shown=Shown.ALL) as s:
         pod = s.create(mode="home")
         s.wait(2.0)
         s.runs()
+        mirror = s.mirror()
+        assert mirror is not None
+        test_mirror_events.event(s, mirror)
         s.wait(HALF_LIFE)
+        assert test_mirror_events.shown(s)
         s.delete()
         s.wait(2.0)
         s.remove()

@@ -85,3 +85,47 @@ def test_normal_events_leave_room_for_warnings() -> None:
     )
     assert names[0] == "warning-0"
     assert dropped == 7
+
+
+def reported(recorder: event_recorder.Recorder, name: str, once: str = "") -> bool:
+    """Whether a Warning about a pod is posted."""
+    before = len(recorder._warnings)
+    recorder.note(pod(name), Reason.CHANGE_REJECTED, "no", once=once)
+    return len(recorder._warnings) > before
+
+
+@pytest.fixture
+async def recorder() -> event_recorder.Recorder:
+    dropped = Counter("dropped", "Events that were dropped", registry=CollectorRegistry())
+    return event_recorder.Recorder(Home(), node="far", dropped=dropped, busy=lambda: False)
+
+
+async def test_a_reason_is_reported_once_for_each_value(recorder: event_recorder.Recorder) -> None:
+    values = ("a", "b", "a", "b", "")
+    assert [reported(recorder, "web", value) for value in values] == [
+        True,
+        True,
+        False,
+        False,
+        True,
+    ]
+    assert reported(recorder, "other", "a")
+
+
+async def test_the_reasons_of_a_deleted_pod_are_forgotten(
+    recorder: event_recorder.Recorder,
+) -> None:
+    for name in ("web", "other"):
+        for reason in (Reason.SPEC_ADJUSTED, Reason.FOREIGN_FORBIDDEN):
+            recorder.note(pod(name), reason, "no")
+    recorder.forget("web")
+    assert {about for about, _ in recorder._last} == {"other "}
+
+
+async def test_what_is_remembered_of_reasons_is_bounded(
+    recorder: event_recorder.Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(event_recorder, "REMEMBERED", 10)
+    for number in range(20):
+        assert reported(recorder, "web", f"value-{number}")
+    assert len(recorder._last) == 10
