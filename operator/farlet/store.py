@@ -10,6 +10,7 @@ that no caller can change what is kept.
 
 from __future__ import annotations
 
+import marshal
 import math
 import sys
 from collections import OrderedDict
@@ -297,6 +298,19 @@ class Table(Generic[T, N]):
             self._doubted[key] &= namespace is not None and key.namespace != namespace
         return [self._read(kept) for kept in missing.values()]
 
+    def take_deletions(self) -> bytes:
+        """Remove the records of deletions. Returns them packed, for `restore_deletions`."""
+        gone = self._deleted.values()
+        records = [*self._deleted], [one.as_of for one in gone], [one.arrived for one in gone]
+        taken = marshal.dumps(records)
+        self._deleted.clear()
+        return taken
+
+    def restore_deletions(self, taken: bytes) -> None:
+        """Keep again what was taken, in the same order."""
+        uids, as_of, arrived = marshal.loads(taken)  # noqa: S302  packed by ourselves
+        self._deleted.update(zip(uids, map(_Gone, as_of, arrived), strict=True))
+
     @staticmethod
     def _read(kept: _Kept[N]) -> T:
         obj: T = orjson.loads(kept.json)
@@ -472,3 +486,15 @@ class Store:
         if foreign is not None and key not in self.home:
             self.departed.pop(foreign, None)
             self._requested.discard(foreign)
+
+    def gather_deletions(self) -> None:
+        """Move the records of deletions together, out of the memory that deleted pods leave.
+
+        Each uid was created with its pod and keeps the page around it in use. All are removed
+        before the first is created again; otherwise, it would get a place between the others.
+        """
+        tables: list[Table[Any, Any]] = [self.home, self.mirrors, self.secrets, self.accounts]
+        tables += self.copies.values()
+        taken = [table.take_deletions() for table in tables]
+        for table, deletions in zip(tables, taken, strict=True):
+            table.restore_deletions(deletions)

@@ -1,13 +1,15 @@
 """Returns memory to the operating system after many pods are gone.
 
 glibc keeps freed memory that lies between objects in use, for later requests of the process. After
-thousands of pods that is most of its memory (docs/decisions/0003-memory.md).
+thousands of pods that is most of its memory (docs/decisions/0003-memory.md). What outlives a pod
+lies between its other objects, so these records are moved together first.
 """
 
 from __future__ import annotations
 
 import asyncio
 import ctypes
+import gc
 import time
 from collections.abc import Callable
 
@@ -16,7 +18,9 @@ import structlog
 REMOVED_PODS = 1000
 """Fewer pods leave less than 30 MiB."""
 PAUSE_SECONDS = 30.0
-"""By then those that are deleted at the same time are gone, too."""
+"""Since the last one: those that are deleted at the same time are gone by then."""
+LONGEST_SECONDS = 600.0
+"""Where pods are deleted all the time, memory is returned after this time."""
 
 log = structlog.get_logger()
 
@@ -37,18 +41,37 @@ def _trim_in_thread() -> None:
 class FreedMemory:
     """Counts pods that are gone, and returns their memory. For one event loop."""
 
-    def __init__(self, give_back: Callable[[], None] = _trim_in_thread) -> None:
+    def __init__(
+        self,
+        gather: Callable[[], None],
+        give_back: Callable[[], None] = _trim_in_thread,
+    ) -> None:
+        """`gather` moves the records that outlive pods together."""
+        self._gather = gather
         self._give_back = give_back
         self._count = 0
+        self._last = 0.0
+        self._latest = 0.0
         self._timer: asyncio.TimerHandle | None = None
 
     def removed(self) -> None:
         """A pod is gone."""
         self._count += 1
-        if self._count >= REMOVED_PODS and self._timer is None:
-            loop = asyncio.get_running_loop()
+        if self._count < REMOVED_PODS:
+            return
+        loop = asyncio.get_running_loop()
+        self._last = loop.time()
+        if self._timer is None:
+            self._latest = self._last + LONGEST_SECONDS
             self._timer = loop.call_later(PAUSE_SECONDS, self._finish)
 
     def _finish(self) -> None:
+        loop = asyncio.get_running_loop()
+        due = min(self._last + PAUSE_SECONDS, self._latest)
+        if due > loop.time():
+            self._timer = loop.call_at(due, self._finish)
+            return
         self._count, self._timer = 0, None
+        gc.collect()
+        self._gather()
         self._give_back()

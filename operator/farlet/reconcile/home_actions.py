@@ -55,7 +55,7 @@ class HomeActions:
         self._ctx = ctx
         self._on_dropped = on_dropped
         self._lookup = HomeLookup(cluster, node=lambda: ctx().node)
-        self._freed = FreedMemory()
+        self._freed = FreedMemory(store.gather_deletions)
 
     async def patch_status(self, action: actions.PatchStatus) -> None:
         """PATCH the home pod's status, then record its Event."""

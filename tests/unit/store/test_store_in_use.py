@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from farlet import store as store_module
 from farlet.constants import ObjectKey
 from farlet.k8s_types import NamespacedMeta, PartialObject
 from farlet.planning.snapshot import Sign
@@ -237,6 +238,38 @@ def test_a_deletion_is_remembered_by_uid() -> None:
     table.remove(KEY, "u1")
     assert table.deleted("u1")
     assert not table.deleted("u2")
+
+
+def test_what_is_known_of_deletions_is_the_same_after_they_were_moved_together() -> None:
+    store, more = Store(), [f"s{n}" for n in range(100)]
+    for table in (store.home, store.secrets):
+        for uid in ("u1", *more):
+            table.remove(KEY, uid)
+    store.mirrors.remove(KEY, "u1", as_of=5)
+    since = store.mirrors.mark()
+    store.mirrors.remove(KEY, "u2", as_of=7)
+    store.gather_deletions()
+    assert all(store.home.deleted_for_good(uid) for uid in ("u1", *more))
+    assert all(store.secrets.deleted_for_good(uid) for uid in ("u1", *more))
+    assert store.mirrors.deleted("u1")
+    assert not store.mirrors.deleted_for_good("u1")
+    assert not store.mirrors.put(_pod(**_object(5), spec={})), "a late answer"
+    assert store.mirrors.put(_pod(**_object(6), spec={})), "it is back"
+    listed = [_object(7, uid="u2")]
+    assert not store.mirrors.contradicted_by(listed, since=since), "its deletion came since"
+    assert store.mirrors.contradicted_by(listed, since=store.mirrors.mark())
+
+
+def test_the_oldest_deletions_give_way_after_they_were_moved_together(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(store_module, "TOMBSTONES", 10)
+    store = Store()
+    for n in range(10):
+        store.home.remove(KEY, f"u{n}")
+    store.gather_deletions()
+    store.home.remove(KEY, "u10")
+    assert [n for n in range(11) if store.home.deleted(f"u{n}")] == [*range(1, 11)]
 
 
 def _pod(**more: Any) -> Any:
