@@ -11,7 +11,6 @@ from farlet.k8s_types import Pod
 from farlet.manager import rollout
 from farlet.manager.virtual_node import FARLET, MANAGER
 
-_IMAGE = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName"})
 _EXITS = ("CrashLoopBackOff", "exit code", "OOMKilled")
 
 
@@ -37,7 +36,7 @@ def of_pod(pod: Pod, *, kubectl: str = "kubectl") -> NotRunning | None:
 
 def _fix(why: str, pod: Pod, kubectl: str) -> str:
     namespace, name = pod["metadata"]["namespace"], pod["metadata"]["name"]
-    if why.partition(":")[0].partition(",")[0] in _IMAGE:
+    if rollout.lacks_image(why):
         image = pod["spec"]["containers"][0].get("image", "")
         return (
             f"The home cluster cannot pull the image {clean(image, most=500)}: push it to a "
