@@ -31,6 +31,8 @@ import re
 from farlet import redaction
 from farlet.constants import Reason
 
+RUN = "Run this with your contexts: "
+"""Before a command with `CONTEXTS`."""
 CONTEXTS = "--home-context HOME --foreign-context FOREIGN"
 """In a command of a text, in place of the contexts of its reader, which farlet does not know."""
 
@@ -168,9 +170,9 @@ def credentials_rejected(cluster: str, message: str, *, node: str = NODE) -> str
     answer = redaction.cut(message, redaction.VALUE_CHARS)
     return (
         f"the {cluster} API server does not accept farlet's credentials (401 {answer}): they have "
-        f"expired or were revoked. Run this with your contexts: farlet connect {CONTEXTS} --node "
-        f"{node} (a node without farlet connect: put a kubeconfig with new credentials into the "
-        f"Secret farlet-{node}-{cluster}, docs/how-to/renew-credentials.md)"
+        f"expired or were revoked. {RUN}farlet connect {CONTEXTS} --node {node} (a node without "
+        "farlet connect: put a kubeconfig with new credentials into the Secret "
+        f"farlet-{node}-{cluster}, docs/how-to/renew-credentials.md)"
     )
 
 

@@ -100,7 +100,7 @@ def completed(text: str, home: Connection, foreign: Connection) -> str:
     for given in (home, foreign):
         if given.flags:
             text = text.replace(_PLACEHOLDERS[given.side], given.flags.strip())
-    return text
+    return text.replace(errors.RUN, "Run: ") if home.flags and foreign.flags else text
 
 
 _PLACEHOLDERS = {side: f"--{side}-context {side.upper()}" for side in ("home", "foreign")}

@@ -273,8 +273,7 @@ def preparation(namespace: str, *, system: str, home: str = HOME_NAMESPACE) -> s
         named = node if node != system else f"NODE --foreign-system-namespace {system}"
         added = "" if namespace == system else f" --namespace {home}"
         return (
-            "Run this with your contexts: "
-            f"farlet connect {CONTEXTS} --node {named}{added} "
+            f"{errors.RUN}farlet connect {CONTEXTS} --node {named}{added} "
             "(a node without farlet connect: docs/namespaces.md)"
         )
     if namespace == system:

@@ -98,7 +98,7 @@ MISTAKES = {
     ),
     "a foreign token that is not accepted": Mistake(
         "foreign API server",
-        "Run this with your contexts: farlet connect --node far (a node without farlet connect: "
+        "Run: farlet connect --node far (a node without farlet connect: "
         "put a kubeconfig with new credentials into the Secret farlet-far-foreign",
         refused={"foreign /version": (401, "Unauthorized")},
     ),

@@ -60,7 +60,9 @@ def test_the_credentials_of_a_pod_are_nothing_for_its_reader() -> None:
 def test_the_contexts_of_the_reader_complete_a_command_of_farlet() -> None:
     text = api_refusals.preparation("shop-home", system="farlet-far", home="shop")
     shown = completed(text, HOME, Connection("foreign", "foreign", None))
-    assert "farlet connect --home-context home --foreign-context foreign --node far" in shown
+    assert shown.startswith(
+        "Run: farlet connect --home-context home --foreign-context foreign --node far"
+    )
 
 
 @pytest.mark.parametrize(

@@ -217,8 +217,8 @@ FAR = {"kubernetes.io/hostname": "far"}
             _meant(HELD, _unbound(), foreign_secrets={"far": "mine"}),
             "- The Node far takes no new pods: farlet has cordoned it, since the foreign API "
             "server does not serve farlet: the foreign API server does not accept farlet's "
-            "credentials (401 Unauthorized): they have expired or were revoked. Run this with "
-            "your contexts: farlet connect --home-context home --foreign-context foreign --node "
+            "credentials (401 Unauthorized): they have expired or were revoked. Run: "
+            "farlet connect --home-context home --foreign-context foreign --node "
             "far (a node without farlet connect: put a kubeconfig with new credentials into the "
             "Secret mine, docs/how-to/renew-credentials.md). farlet uncordons it as soon as that "
             "is over\n",
@@ -510,7 +510,7 @@ def _reports(**changed: Any) -> State:
                 ),
                 "ctx": CONNECTED,
             },
-            "- ForeignForbidden (administrator of the foreign cluster): Run this",
+            "- ForeignForbidden (administrator of the foreign cluster): Run: ",
             id="its namespace has lost farlet's permissions",
         ),
         pytest.param(
