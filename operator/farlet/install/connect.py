@@ -341,6 +341,8 @@ class Connect:
             why = readiness.problem(node, expires=self._expires if rolled_out else None)
             if not why and rolled_out and node is not None and readiness.is_rolling_out(node):
                 why = "the manager has not seen the end of the rollout yet"
+            elif not why and rolled_out:
+                why = readiness.home_api_problem(node)
             waiting.because(why)
             return not why
 

@@ -52,6 +52,17 @@ def problem(node: JSON | None, *, expires: str | None = None) -> str:
     return "; ".join((_cut(_words(ready)), *others))
 
 
+def home_api_problem(node: JSON | None) -> str:
+    """Why pods in access mode `home` would not start; empty: they would, or it is not known.
+
+    After other credentials, farlet verifies the address for pods some seconds after the rest.
+    """
+    conditions = ((node or {}).get("status") or {}).get("conditions") or ()
+    kind = ConditionType.HOME_API_REACHABLE.value
+    found = next((one for one in conditions if one.get("type") == kind), {})
+    return _shown(kind, found) if found.get("status") == "False" else ""
+
+
 def is_rolling_out(node: JSON) -> bool:
     """Whether the manager last saw pods of an earlier spec: what it reports can be of those."""
     conditions = (node.get("status") or {}).get("conditions") or ()

@@ -100,3 +100,29 @@ def test_a_farlet_with_earlier_credentials_does_not_count(
         node["status"]["foreignCredentialsExpire"] = used
     found = readiness.problem(node, expires="2026-12-01T00:00:00Z")
     assert (found == "") is is_ready
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [
+        pytest.param("True", "", id="verified"),
+        pytest.param("Unknown", "", id="not verified"),
+        pytest.param(
+            "False", "HomeAPIReachable is False: HomeAPIUnreachable: no gateway", id="unreachable"
+        ),
+    ],
+)
+def test_pods_in_mode_home_start_only_with_an_address_of_the_home_api_server(
+    status: str, expected: str
+) -> None:
+    condition = {
+        "type": "HomeAPIReachable",
+        "status": status,
+        "reason": "HomeAPIUnreachable",
+        "message": "no gateway",
+    }
+    assert readiness.home_api_problem(reported(ready(), VALID, condition)) == expected
+
+
+def test_without_a_report_nothing_is_known_of_the_home_api_server() -> None:
+    assert readiness.home_api_problem(None) == ""
