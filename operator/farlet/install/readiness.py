@@ -59,8 +59,8 @@ def home_api_problem(node: JSON | None) -> str:
     """
     conditions = ((node or {}).get("status") or {}).get("conditions") or ()
     kind = ConditionType.HOME_API_REACHABLE.value
-    found = next((one for one in conditions if one.get("type") == kind), {})
-    return _shown(kind, found) if found.get("status") == "False" else ""
+    found = next((one for one in conditions if one.get("type") == kind), None)
+    return _shown(kind, found) if found is not None and found.get("status") == "False" else ""
 
 
 def is_rolling_out(node: JSON) -> bool:

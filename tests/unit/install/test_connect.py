@@ -220,6 +220,23 @@ async def test_connect_waits_until_farlet_uses_the_new_credentials() -> None:
     await pair.connect(server=other)
 
 
+async def test_connect_waits_until_pods_in_mode_home_reach_their_api_server() -> None:
+    pair = await connected()
+
+    def report() -> None:
+        _reports(pair.home, "")
+        node = pair.home.find("virtualnodes", "farlet", "far")
+        assert node is not None
+        home_api = {"type": "HomeAPIReachable", "status": "False", "reason": "HomeAPIUnreachable"}
+        node["status"]["conditions"].append({**home_api, "message": "no gateway is connected"})
+
+    pair.home.settle = report
+    with pytest.raises(errors.StartError, match="HomeAPIUnreachable: no gateway is connected"):
+        await pair.connect(seconds=0.2)
+    pair.home.settle = lambda: _reports(pair.home, "")
+    await pair.connect()
+
+
 async def test_the_end_of_a_rollout_counts_once_the_manager_has_seen_it() -> None:
     pair = await connected()
     pair.home.settle = lambda: _reports(pair.home, "", reason="RollingOut")
