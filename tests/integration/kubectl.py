@@ -87,7 +87,7 @@ class Kubectl:
 
     @contextlib.asynccontextmanager
     async def on_terminal(self, *arguments: str) -> AsyncIterator["Terminal"]:
-        """Run it on its own terminal."""
+        """Run it on its own terminal, until it has ended."""
         ours, its = pty.openpty()
         terminal = Terminal(ours)
         terminal.resize(rows=24, columns=80)
@@ -102,9 +102,8 @@ class Kubectl:
         )
         os.close(its)
         try:
-            async with asyncio.timeout(SECONDS):
-                yield terminal
-                await process.wait()
+            yield terminal
+            await terminal.ends(process)
             terminal.code = process.returncode
         finally:
             if process.returncode is None:
@@ -161,6 +160,14 @@ class Terminal:
         except TimeoutError:
             raise AssertionError(f"no {pattern!r}; the terminal shows {self._seen!r}") from None
         self._seen = self._seen[found.end() :]
+
+    async def ends(self, process: asyncio.subprocess.Process, *, seconds: float = 90.0) -> None:
+        """Return once the program has ended."""
+        try:
+            async with asyncio.timeout(seconds):
+                await process.wait()
+        except TimeoutError:
+            raise AssertionError(f"it runs on; the terminal shows {self._seen!r}") from None
 
     def close(self) -> None:
         """Close it."""
