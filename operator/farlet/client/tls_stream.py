@@ -171,14 +171,9 @@ class TLSStream(asyncio.BufferedProtocol):
     async def write(self, data: bytes) -> None:
         """Send. Returns when no more than `BACKLOG` bytes wait for the peer."""
         view = memoryview(data)
-        for start in range(0, len(view), CHUNK):
+        for start in range(0, len(view), BACKLOG):
             self._check()
-            piece = view[start : start + CHUNK]
-            if self._tls is None:
-                self._transport.write(piece)
-            else:
-                self._tls.write(piece)
-                self._send_records()
+            self._send(view[start : start + BACKLOG])
             await self._writable.wait()
         self._check()
 
@@ -281,6 +276,15 @@ class TLSStream(asyncio.BufferedProtocol):
             raise self._why or ConnectionResetError("the connection was cut")
         self._hungry.set()
         await self._arrived.wait()
+
+    def _send(self, data: memoryview) -> None:
+        """Send all records together: each call of the kernel costs more than encrypting one."""
+        if self._tls is None:
+            self._transport.write(data)
+            return
+        for start in range(0, len(data), CHUNK):
+            self._tls.write(data[start : start + CHUNK])
+        self._send_records()
 
     def _send_records(self) -> None:
         while records := self._outgoing.read():

@@ -32,7 +32,7 @@ MAX_KUBELET_ERROR = 1000
 """Characters."""
 
 _PROTOCOL = "v4.channel.k8s.io"
-_CHUNK = 32 * 1024
+_CHUNK = 64 * 1024
 _DATA, _ERROR = 0, 1
 _PORT_BYTES = 2
 _REFUSAL_BYTES = 64 * 1024
