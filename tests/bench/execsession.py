@@ -6,11 +6,13 @@ command must succeed.
 """
 
 import asyncio
+import contextlib
 import dataclasses
 import json
 import random
 import secrets
 import time
+from collections.abc import AsyncIterator
 from urllib.parse import quote
 
 import aiohttp
@@ -51,14 +53,10 @@ async def run(
 ) -> Session:
     """Hold one session until the end. Raises nothing except cancellation."""
     seen = Session()
-    url = (
-        f"{server}/api/v1/namespaces/{quote(namespace)}/pods/{quote(pod)}/exec"
-        "?command=cat&stdin=true&stdout=true&stderr=true&container=main"
-    )
     waits = True
     try:
         begun = time.monotonic()
-        async with client.ws_connect(url, protocols=[PROTOCOL], max_msg_size=0) as stream:
+        async with _opened(client, server, namespace=namespace, pod=pod) as stream:
             async with asyncio.timeout(OPENING_SECONDS):
                 await _line(stream)
             seen.opened_after = time.monotonic() - begun
@@ -78,6 +76,33 @@ async def run(
         if waits:
             await minute.opened.wait()
     return seen
+
+
+async def trips(
+    client: aiohttp.ClientSession, server: str, *, namespace: str, pod: str, count: int
+) -> list[float]:
+    """Seconds of each round trip, one after another. Raises `Broken` and what aiohttp raises."""
+    found: list[float] = []
+    async with _opened(client, server, namespace=namespace, pod=pod) as stream:
+        await _line(stream)  # the command runs
+        for _ in range(count):
+            sent = time.monotonic()
+            await _line(stream)
+            found.append(time.monotonic() - sent)
+        await _end(stream)
+    return found
+
+
+@contextlib.asynccontextmanager
+async def _opened(
+    client: aiohttp.ClientSession, server: str, *, namespace: str, pod: str
+) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
+    url = (
+        f"{server}/api/v1/namespaces/{quote(namespace)}/pods/{quote(pod)}/exec"
+        "?command=cat&stdin=true&stdout=true&stderr=true&container=main"
+    )
+    async with client.ws_connect(url, protocols=[PROTOCOL], max_msg_size=0) as stream:
+        yield stream
 
 
 async def _line(stream: aiohttp.ClientWebSocketResponse) -> None:

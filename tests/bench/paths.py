@@ -2,7 +2,8 @@
 
 The same load is sent directly to the API server and through each path (homeapi.py), in turns: a
 list of 5,000 pods, 500 small requests per second on 200 open connections, and requests on new
-connections. The important figures are ratios to the direct path. CPU is measured per process.
+connections. The important figures are ratios to the direct path. CPU is measured per process. The
+gateway is also compared with a `kubectl port-forward` of as many bytes as its lists have.
 
 Exit codes: 0, 1 if a request failed, 2 for wrong usage, 130 after Ctrl-C.
 """
@@ -20,7 +21,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench import environment, loop_lag, report, workload
+from bench import bareforward, environment, loop_lag, report, workload
 from bench.environment import NAMESPACE, Environment
 from bench.homeapi import DIRECT, PATHS, Open, Used
 from bench.interrupts import Interrupts
@@ -39,6 +40,8 @@ LOADS: dict[str, list[str]] = {
     "kept": ["-path", SMALL, "-connections", "200", "-rate", "500", "-lasting", "20s"],
     "fresh": ["-path", SMALL, "-count", "300"],
 }
+_GATEWAY = "gateway"
+
 BUSY = ["-path", LIST, "-count", "30"]
 """The load during which pods are created."""
 
@@ -69,8 +72,16 @@ class Beside:
     reached: list[float]
 
 
-Found = dict[str, dict[str, list[Round]]]
-"""By load and path."""
+@dataclasses.dataclass
+class Found:
+    """All that was measured."""
+
+    rounds: dict[str, dict[str, list[Round]]]
+    """By load and path."""
+    forwarded: list[float] = dataclasses.field(default_factory=list)
+    """MiB/s of `kubectl port-forward`, for each round; empty without the gateway."""
+    beside: dict[str, list[Beside]] = dataclasses.field(default_factory=dict)
+    """By path."""
 
 
 def main() -> int:
@@ -83,7 +94,7 @@ def main() -> int:
     try:
         program = binaries.find(["load"], progress=progress)["load"]
         with _clusters(paths, progress) as both:
-            found, beside = interrupts.run(
+            found = interrupts.run(
                 _run(both, program, paths, arguments=arguments, progress=progress)
             )
     except (errors.HarnessError, rest.ApiError) as error:
@@ -92,17 +103,16 @@ def main() -> int:
     except KeyboardInterrupt:
         return 130
     arguments.json.parent.mkdir(parents=True, exist_ok=True)
-    everything = {
-        load: {path: [dataclasses.asdict(one) for one in rounds] for path, rounds in by.items()}
-        for load, by in found.items()
-    }
-    pods = {path: [dataclasses.asdict(one) for one in by] for path, by in beside.items()}
-    result = {"machine": where, "pods": arguments.pods, "rounds": everything, "beside": pods}
+    result = {"machine": where, "pods": arguments.pods, **dataclasses.asdict(found)}
     arguments.json.write_text(json.dumps(result, indent=1) + "\n")
-    print(_tables(found, paths, pods=arguments.pods, where=where))
-    print("\n".join(_beside_line(path, one) for path, by in beside.items() for one in by))
+    print(_tables(found.rounds, paths, pods=arguments.pods, where=where))
+    if found.forwarded:
+        print(_forwarded_line(found))
+    print("\n".join(_beside_line(path, one) for path, by in found.beside.items() for one in by))
     print(f"\nAll figures: {arguments.json}")
-    failed = [one.result for by in found.values() for rounds in by.values() for one in rounds]
+    failed = [
+        one.result for by in found.rounds.values() for rounds in by.values() for one in rounds
+    ]
     return 1 if any(one["errors"] for one in failed) else 0
 
 
@@ -143,24 +153,29 @@ async def _run(
     *,
     arguments: argparse.Namespace,
     progress: progresses.Progress,
-) -> tuple[Found, dict[str, list[Beside]]]:
+) -> Found:
     login = _login(both)
-    found: Found = {load: {path: [] for path in paths} for load in LOADS}
-    beside: dict[str, list[Beside]] = {}
+    found = Found({load: {path: [] for path in paths} for load in LOADS})
     async with environment.opened(both) as on, contextlib.AsyncExitStack() as stack:
         with progress.step(f"creating {arguments.pods} pods"):
             await _fill(on, arguments.pods)
         opened = {path: await stack.enter_async_context(PATHS[path].open(both)) for path in paths}
+        if _GATEWAY in paths:
+            sink = await stack.enter_async_context(bareforward.sink(on))
         for number in range(1, arguments.rounds + 1):
             for path, load in itertools.product(paths, LOADS):
                 command: list[str | Path] = [program, "-mode", load, *LOADS[load], *login]
                 with progress.step(f"round {number} of {arguments.rounds}: {path}, {load}"):
-                    found[load][path].append(await _measured(both, opened[path], command))
+                    found.rounds[load][path].append(await _measured(both, opened[path], command))
+            if _GATEWAY in paths:
+                size = found.rounds["list"][_GATEWAY][-1].result["bytes"]
+                with progress.step(f"round {number} of {arguments.rounds}: port-forward"):
+                    found.forwarded.append(await sink.mib_per_second(size))
         for path in (one for one in paths if opened[one].carrying is not None):
             with progress.step(f"pods during lists through {path}"):
                 command = [program, "-mode", "list", *BUSY, *login]
-                beside[path] = await _beside(on, opened[path], command)
-    return found, beside
+                found.beside[path] = await _beside(on, opened[path], command)
+    return found
 
 
 async def _fill(on: Environment, count: int) -> None:
@@ -240,7 +255,13 @@ def _used(parts: Mapping[str, Used]) -> dict[str, float]:
     return {name: used().cpu_seconds for name, used in parts.items()}
 
 
-def _tables(found: Found, paths: Sequence[str], *, pods: int, where: Mapping[str, Any]) -> str:
+def _tables(
+    found: Mapping[str, Mapping[str, Sequence[Round]]],
+    paths: Sequence[str],
+    *,
+    pods: int,
+    where: Mapping[str, Any],
+) -> str:
     """One table per load: medians over the rounds, ratios to the direct path of the same round."""
     head = f"{pods} pods; {report.machine_text(where)}, load before {where['load_before']:.1f}"
     lines = [head]
@@ -278,6 +299,15 @@ def _tables(found: Found, paths: Sequence[str], *, pods: int, where: Mapping[str
                 )
                 lines.append(f"{'':12}added, ms: {', '.join(more)}")
     return "\n".join(lines)
+
+
+def _forwarded_line(found: Found) -> str:
+    lists = found.rounds["list"][_GATEWAY]
+    ratios = [one.mib_per_second / bare for one, bare in zip(lists, found.forwarded, strict=True)]
+    return (
+        f"\nport-forward of the same bytes: {_median(found.forwarded):.1f} MiB/s; "
+        f"gateway / port-forward {_spread(ratios)}"
+    )
 
 
 def _beside_line(path: str, one: Beside) -> str:

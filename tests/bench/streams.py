@@ -1,5 +1,8 @@
 """`python -m bench.streams`: 200 concurrent `exec` sessions for a minute, and pods.
 
+Before that, `kubectl cp` and round trips are compared with those in the pod's own cluster
+(owncluster.py).
+
 Each session passes through the home API server, farlet's kubelet port and the foreign API server to
 a container on a real node, and sends a line of 1 KiB every second, which must be returned. At the
 same time pods are created and deleted at a steady rate and must start as usual. No session may
@@ -15,19 +18,18 @@ import dataclasses
 import itertools
 import json
 import math
+import statistics
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import aiohttp
-
-from bench import environment, execsession, loop_lag, report, serving, workload
+from bench import environment, execsession, loop_lag, owncluster, report, serving, workload
 from bench.environment import NODE, Environment
 from bench.interrupts import Interrupts
 from bench.workload import NeverRan
-from clusters import controlplane, errors, farlet, images, kubeconfig, kwok, pair, rest
+from clusters import controlplane, errors, farlet, images, kwok, pair, rest
 from clusters import progress as progresses
 from clusters.cluster import Spec
 
@@ -43,6 +45,7 @@ _MIB = 2**20
 class Result:
     """All figures, in seconds and MiB."""
 
+    compared: owncluster.Compared
     sessions: int
     seconds: float
     errors: list[str]
@@ -64,17 +67,24 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="bench.streams", description=__doc__)
     parser.add_argument("--sessions", type=int, default=200)
     parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--mib", type=int, default=1024, help="size of the file for kubectl cp")
     parser.add_argument("--json", type=Path, default=Path(".build/streams.json"), metavar="FILE")
     arguments = parser.parse_args()
-    if arguments.sessions < 1 or arguments.seconds < 1:
-        parser.error("--sessions and --seconds must be at least 1")
+    if min(arguments.sessions, arguments.seconds, arguments.mib) < 1:
+        parser.error("--sessions, --seconds and --mib must be at least 1")
     progress = progresses.Progress()
     where = report.machine()
     interrupts = Interrupts()
     try:
         with _clusters(progress) as both:
             found = interrupts.run(
-                _run(both, arguments.sessions, seconds=arguments.seconds, progress=progress)
+                _run(
+                    both,
+                    arguments.sessions,
+                    seconds=arguments.seconds,
+                    mib=arguments.mib,
+                    progress=progress,
+                )
             )
     except (NeverRan, errors.HarnessError, rest.ApiError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -100,7 +110,7 @@ def _clusters(progress: progresses.Progress) -> Iterator[pair.Clusters]:
 
 
 async def _run(
-    both: pair.Clusters, sessions: int, *, seconds: float, progress: progresses.Progress
+    both: pair.Clusters, sessions: int, *, seconds: float, mib: int, progress: progresses.Progress
 ) -> Result:
     async with (
         environment.opened(both) as on,
@@ -111,9 +121,11 @@ async def _run(
         for name in names:
             await on.home.create("pods", _pod(name), namespace=on.names.home)
         await clock.all_in(clock.home_running, names, what="never ran")
+        with progress.step(f"kubectl cp of {mib} MiB and round trips, with and without farlet"):
+            compared = await owncluster.compared(on, names[0], mib=mib)
         before = made.usage().rss_bytes / _MIB
         minute = execsession.Minute(asyncio.Barrier(sessions + 1), asyncio.Event())
-        async with _client(both) as client, asyncio.TaskGroup() as tasks:
+        async with owncluster.client(both.home) as client, asyncio.TaskGroup() as tasks:
             running = [
                 tasks.create_task(
                     execsession.run(
@@ -140,6 +152,7 @@ async def _run(
         reached = clock.between(clock.created, clock.home_running)[len(names) :]
     ended = [task.result() for task in running]
     return Result(
+        compared=compared,
         sessions=sessions,
         seconds=seconds,
         errors=[one.error for one in ended if one.error is not None],
@@ -186,15 +199,6 @@ async def _minute(
     return memory, names
 
 
-@contextlib.asynccontextmanager
-async def _client(both: pair.Clusters) -> AsyncIterator[aiohttp.ClientSession]:
-    access = kubeconfig.read(both.home.kubeconfig)
-    connector = aiohttp.TCPConnector(ssl=access.ssl_context(), limit=0)
-    timeout = aiohttp.ClientTimeout(total=None)
-    async with aiohttp.ClientSession(connector=connector, timeout=timeout) as client:
-        yield client
-
-
 def _pod(name: str) -> rest.Object:
     """A pod on the real node in which many commands can run."""
     return {
@@ -216,9 +220,21 @@ def _result(found: Result, where: dict[str, Any]) -> dict[str, Any]:
     return {
         "machine": where,
         **dataclasses.asdict(found),
+        "compared": {
+            way: _way(getattr(found.compared, way)) for way in ("through_home", "own_cluster")
+        },
         "opening": _points(found.opening),
         "round_trips": _points(found.round_trips) | {"count": len(found.round_trips)},
         "bound_to_running": _points(found.bound_to_running),
+    }
+
+
+def _way(turns: Sequence[owncluster.Turn]) -> dict[str, float]:
+    """Medians of the turns; round trips in seconds."""
+    return {
+        "into": statistics.median(turn.into for turn in turns),
+        "back": statistics.median(turn.back for turn in turns),
+        **_points([trip for turn in turns for trip in turn.round_trips]),
     }
 
 
@@ -235,9 +251,16 @@ def _table(result: dict[str, Any]) -> str:
         found = result[key]
         return f"{found['p50']:.3f}, {found['p99']:.3f}, {found['max']:.3f}"
 
+    def compared(*keys: str, scale: float = 1.0) -> str:
+        ways = [result["compared"][way] for way in ("through_home", "own_cluster")]
+        figures = ["/".join(f"{way[key] * scale:.1f}" for way in ways) for key in keys]
+        return ", ".join(figures)
+
     lag = ", ".join(f"{result[key] * 1e3:.1f}" for key in ("lag_p50", "lag_p99"))
     rss = ", ".join(f"{one:.0f}" for one in (memory[0], memory[-1], max(memory)))
     rows = (
+        ("kubectl cp, MiB/s, farlet/own cluster: into, back", compared("into", "back")),
+        ("round trip, ms, farlet/own: p50, p99", compared("p50", "p99", scale=1e3)),
         ("sessions that failed", f"{len(result['errors'])} of {result['sessions']}"),
         ("opening, s: p50, p99, max", points("opening")),
         ("lines returned", result["round_trips"]["count"]),
@@ -254,7 +277,7 @@ def _table(result: dict[str, Any]) -> str:
         f"{result['sessions']} exec sessions for {result['seconds']:.0f} s; "
         f"{report.machine_text(where)}, load before {where['load_before']:.1f}"
     )
-    lines = [head, "", *(f"{name:44}{value}" for name, value in rows)]
+    lines = [head, "", *(f"{name:52}{value}" for name, value in rows)]
     lines += [f"  {error}" for error in sorted(set(result["errors"]))[:10]]
     return "\n".join(lines)
 

@@ -7,10 +7,10 @@ import pytest
 
 from clusters import farlet as farlets
 from clusters import pair, rest
+from clusters.kubectl import Kubectl
 from clusters.workspace import Workspace
 from conftest import StartFarlet
 from integration import realpods
-from integration.kubectl import Kubectl
 
 STAYS = ("bash", "-c", "trap 'exit 0' TERM; sleep infinity & wait")
 

@@ -22,9 +22,9 @@ from clusters import gateway, pair, processes, rest
 from clusters import workspace as workspaces
 from clusters.gateway import Gateway
 from clusters.identity import Identity
+from clusters.kubectl import Kubectl, Result
 from clusters.workspace import Workspace
 from integration import realpods
-from integration.kubectl import Kubectl, Result
 from integration.streaming import STAYS
 
 pytestmark = [

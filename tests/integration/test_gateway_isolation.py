@@ -23,10 +23,10 @@ from clusters import farlet as farlets
 from clusters import workspace as workspaces
 from clusters.gateway import Gateway
 from clusters.identity import Identity
+from clusters.kubectl import Kubectl, Result
 from clusters.workspace import FARLET_NAMESPACE, Workspace
 from farlet.gateway import keys, link, tunnel
 from integration import attacker, realpods, test_secrecy
-from integration.kubectl import Kubectl, Result
 from integration.streaming import STAYS
 
 pytestmark = [pytest.mark.clusters, pytest.mark.asyncio(loop_scope="module"), pytest.mark.takes(70)]

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from clusters import images, rest
+from clusters.kubectl import Kubectl
 from conftest import StartFarlet
 from faults.environment import Environment
 from integration import realpods, streaming
-from integration.kubectl import Kubectl
 from integration.streaming import Far
 
 pytestmark = [pytest.mark.clusters, pytest.mark.takes(90)]

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from clusters import rest
+from clusters.kubectl import SPDY
 from integration import realpods, streaming
-from integration.kubectl import SPDY
 from integration.streaming import Far
 
 pytestmark = [pytest.mark.clusters, pytest.mark.core]

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from integration.kubectl import FORWARDING, SPDY
+from clusters.kubectl import FORWARDING, SPDY
 from integration.streaming import Far
 
 pytestmark = [pytest.mark.clusters, pytest.mark.takes(60)]

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from clusters import kwok, rest
+from clusters.kubectl import Kubectl
 from conftest import StartFarlet
 from faults.environment import Environment
 from integration import realpods
-from integration.kubectl import Kubectl
 
 pytestmark = [pytest.mark.clusters, pytest.mark.takes(60)]
 
