@@ -22,8 +22,11 @@ from collections.abc import Callable
 
 from farlet.client import tcp
 
-CHUNK = 16 * 1024
-"""Bytes of one read, and of one TLS record."""
+RECORD = 16 * 1024
+"""Bytes in one record of TLS, at most (RFC 8446, section 5.1)."""
+
+CHUNK = 32 * 1024
+"""Bytes of one read."""
 
 BACKLOG = 64 * 1024
 """`write` waits while the peer has not accepted more bytes than this."""
@@ -259,13 +262,19 @@ class TLSStream(asyncio.BufferedProtocol):
             if self._why is not None:
                 raise self._why
             return b"" if self._ended else None
+        data = b""
         try:
-            return self._tls.read(CHUNK)
+            while len(data) < CHUNK and (more := self._tls.read(CHUNK - len(data))):
+                data += more
         except ssl.SSLZeroReturnError:  # when both sides have ended; else `read` is empty
-            return b""
+            return data
         except ssl.SSLWantReadError:
             self._send_records()  # an answer of TLS, such as to a key update
-            return None
+            return data or None
+        except ssl.SSLError:
+            if not data:
+                raise  # also the next time
+        return data
 
     async def _more(self) -> None:
         self._arrived.clear()
@@ -278,13 +287,18 @@ class TLSStream(asyncio.BufferedProtocol):
         await self._arrived.wait()
 
     def _send(self, data: memoryview) -> None:
-        """Send all records together: each call of the kernel costs more than encrypting one."""
+        """Send all records together: each call of the kernel costs more than encrypting one.
+
+        They leave the `MemoryBIO` one by one, since its buffer never shrinks.
+        """
         if self._tls is None:
             self._transport.write(data)
             return
-        for start in range(0, len(data), CHUNK):
-            self._tls.write(data[start : start + CHUNK])
-        self._send_records()
+        records = bytearray()
+        for start in range(0, len(data), RECORD):
+            self._tls.write(data[start : start + RECORD])
+            records += self._outgoing.read()
+        self._transport.write(records)
 
     def _send_records(self) -> None:
         while records := self._outgoing.read():

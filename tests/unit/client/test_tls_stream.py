@@ -43,6 +43,28 @@ async def test_a_cut_connection_is_not_a_proper_end(tmp_path: Path) -> None:
             await other.write(bytes(10 * MIB))
 
 
+@pytest.mark.parametrize(
+    "behind",
+    [
+        pytest.param(b"", id="cut"),
+        pytest.param(b"\x17\x03\x03\x00\x20" + bytes(32), id="a record that was not encrypted"),
+    ],
+)
+async def test_what_arrived_before_an_error_is_read_first(tmp_path: Path, behind: bytes) -> None:
+    async with harness.channel_pairs(tmp_path, 1) as ((one, other),):
+        await one.write(b"x" * 3 * tls_stream.RECORD)
+        one._transport.write(behind)
+        one._transport.close()
+        await asyncio.sleep(0.05)  # everything has arrived
+        read = b""
+        with pytest.raises(OSError, match=r"EOF|MAC|BAD_RECORD"):
+            while data := await other.read():
+                read += data
+        assert read == b"x" * 3 * tls_stream.RECORD
+        with pytest.raises(OSError, match=r"."):
+            await other.read()
+
+
 async def test_a_cancelled_read_loses_nothing(tmp_path: Path) -> None:
     async with harness.channel_pairs(tmp_path, 1) as ((one, other),):
         for number in range(50):

@@ -58,6 +58,7 @@ async def flooding(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -
         for _ in range(64):
             writer.write(bytes(64 * 1024))
             await writer.drain()
+        await reader.read()  # until the pod has everything
     writer.transport.abort()
 
 
