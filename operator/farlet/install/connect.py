@@ -118,7 +118,7 @@ class Connect:
         self._home_id = await checks.home_id(self._home)
         await checks.namespaces(self._home, self._foreign, connection, self._home_id)
         problem = await self._unreached(self._server)
-        doubt = "" if problem is None else f" (this machine does not reach it: {problem})"
+        doubt = "" if problem is None else f" (from this machine: {problem})"
         address = f"address for pods {self._server.url}{doubt}"
         return f"home {versions[0]}, foreign {versions[1]}; {address}"
 

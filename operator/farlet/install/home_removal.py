@@ -77,8 +77,8 @@ class HomeRemoval:
             raise errors.StartError(
                 f"the node {self.node} has {requests.counted(len(bare), 'pod')} without a "
                 f"controller: {requests.listed(bare)}. Once deleted, they do not come back, so "
-                f"they were not deleted. Delete them ({AT_HOME} delete pod), or add --force to "
-                "delete them with the node"
+                f"they were not deleted. Delete them ({AT_HOME} delete pod -n NAMESPACE NAME), or "
+                "add --force to delete them with the node"
             )
         return bare
 
@@ -102,9 +102,9 @@ class HomeRemoval:
                 words = [f"{key}{_because(refused.get(key))}" for key in map(_key, pods)]
                 raise errors.StartError(
                     f"after {self.seconds:g} s the node {self.node} still has {count}: "
-                    f"{requests.listed(words)}. Delete them ({AT_HOME} delete pod; with --force if "
-                    "they do not end), or set a longer --timeout. The node stays cordoned: "
-                    f"{AT_HOME} uncordon {self.node} undoes that"
+                    f"{requests.listed(words)}. Delete them ({AT_HOME} delete pod -n NAMESPACE "
+                    "NAME; with --force if they do not end), or set a longer --timeout. The node "
+                    f"stays cordoned: {AT_HOME} uncordon {self.node} undoes that"
                 )
             await asyncio.sleep(requests.WATCH_SECONDS)
         counts = Counter(evicted.values())

@@ -202,16 +202,15 @@ def _others(pods: Sequence[PodReport], known: Set[str]) -> str:
     why = ((pod.name, _cannot_lead(pod, known)) for pod in pods if pod.reports)
     causes = _by_text((name, text) for name, text in why if text)
     return _joined(
-        *(f"{' and '.join(names)} cannot lead: {text}" for text, names in causes.items()), *silent
+        *(f"{' and '.join(names)} cannot lead{text}" for text, names in causes.items()), *silent
     )
 
 
 def _cannot_lead(pod: PodReport, known: Set[str]) -> str:
-    if pod.state is None:
-        return pod.problem or ""
-    problems = dict.fromkeys(pod.state.problems.values())
-    new = [text for text in problems if text not in known]
-    return "; ".join([*new, *(["the same"] if len(new) < len(problems) else [])])
+    """The end of the sentence that begins with names of pods and "cannot lead"; empty: it can."""
+    problems = pod.state.problems.values() if pod.state else [pod.problem] if pod.problem else []
+    new = dict.fromkeys(text for text in problems if text not in known)
+    return f": {'; '.join(new)}" if new else " for the same reason" if problems else ""
 
 
 def _by_text(found: Iterable[tuple[str, str]]) -> Mapping[str, Sequence[str]]:

@@ -255,7 +255,7 @@ async def test_the_address_before_is_named_when_nothing_answers_at_the_new_one()
     assert "(now https://192.0.2.7:1; before https://192.0.2.7:6443)" in str(caught.value)
     (checks,) = (line for line in pair.lines if "[1/9]" in line and ":1 " in line)
     assert checks.endswith(
-        "foreign v1.36.3; address for pods https://192.0.2.7:1 (this machine does not reach it: "
+        "foreign v1.36.3; address for pods https://192.0.2.7:1 (from this machine: "
         "connection refused)"
     )
 

@@ -123,7 +123,7 @@ READY = [
         "False",
         "Unhealthy",
         "farlet-far-a serves the node, but foreign, node: rejected; home: timeout; farlet-far-b "
-        "cannot lead: the same",
+        "cannot lead for the same reason",
         id="a cause is written once",
     ),
     pytest.param(

@@ -176,7 +176,8 @@ def _node(draft: Draft) -> None:
         return
     ready = conditions.get(NodeCondition.READY, {})
     state = "ready" if ready.get("status") == "True" else "not ready"
-    home["node"] = f"{name} ({state})"
+    cordoned = ", cordoned" if (node.get("spec") or {}).get("unschedulable") else ""
+    home["node"] = f"{name} ({state}{cordoned})"
     if state != "ready":
         message = clean(draft.named(ready.get("message", "")))
         advice.append(f"The Node {name} is not ready: {message}. See {draft.status_command}")
