@@ -50,10 +50,13 @@ def register(
 
 
 class _NoDiffBase(kopf.DiffBaseStorage):
-    """Kopf copies each whole object to find differences, which `on.event` does not need."""
+    """Kopf copies each whole object to find differences, which `on.event` does not need.
+
+    With an empty object in place of `None`, Kopf would look for its own annotations in it.
+    """
 
     def build(self, **_: Any) -> Any:
-        return {}
+        return None
 
     def fetch(self, **_: Any) -> Any:
         return None
