@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import dataclasses
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 from clusters import rest
 
@@ -22,6 +23,7 @@ class Provisioner:
 
     api: rest.Api
     storage_class: str
+    folder: Path
     problem: str = ""
     """While it is set, claims get an Event with this text in place of a volume."""
 
@@ -65,7 +67,7 @@ class Provisioner:
                     "kind": "PersistentVolumeClaim",
                     **{key: claim["metadata"][key] for key in ("namespace", "name", "uid")},
                 },
-                "hostPath": {"path": f"/tmp/{name}", "type": "DirectoryOrCreate"},
+                "hostPath": {"path": str(self.folder / name), "type": "DirectoryOrCreate"},
                 "persistentVolumeReclaimPolicy": "Delete",
                 "storageClassName": self.storage_class,
                 "volumeMode": spec["volumeMode"],
@@ -92,8 +94,8 @@ class Provisioner:
 
 
 @contextlib.asynccontextmanager
-async def running(api: rest.Api, storage_class: str) -> AsyncIterator[Provisioner]:
-    """The StorageClass, and a provisioner for it."""
+async def running(api: rest.Api, storage_class: str, folder: Path) -> AsyncIterator[Provisioner]:
+    """The StorageClass, and a provisioner that puts its volumes into `folder`."""
     body = {
         "metadata": {"name": storage_class},
         "provisioner": NAME,
@@ -101,7 +103,7 @@ async def running(api: rest.Api, storage_class: str) -> AsyncIterator[Provisione
         "allowVolumeExpansion": True,
     }
     await api.create("storageclasses", body)
-    provisioner = Provisioner(api, storage_class)
+    provisioner = Provisioner(api, storage_class, folder)
     task = asyncio.create_task(provisioner.run())
     try:
         yield provisioner

@@ -43,11 +43,12 @@ class Storage:
 
 
 @pytest.fixture
-async def storage(env: Environment) -> AsyncIterator[Storage]:
+async def storage(env: Environment, tmp_path: Path) -> AsyncIterator[Storage]:
     await asyncio.to_thread(env.clusters.home.kubectl, "apply", "-f", str(MANIFESTS))
     login = env.clusters.home.login(ACCOUNT)
     home_class = f"far-{env.workspace.home}"
-    async with provisioner.running(env.foreign, f"local-{env.workspace.home}") as provides:
+    foreign_class = f"local-{env.workspace.home}"
+    async with provisioner.running(env.foreign, foreign_class, tmp_path) as provides:
         made = Storage(home_class, provides, login)
         await env.home.create("storageclasses", storage_class(home_class))
         yield made
