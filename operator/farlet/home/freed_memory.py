@@ -19,6 +19,8 @@ REMOVED_PODS = 1000
 """Fewer pods leave less than 30 MiB."""
 PAUSE_SECONDS = 30.0
 """Since the last one: those that are deleted at the same time are gone by then."""
+AGAIN_SECONDS = 300.0
+"""It is returned once more after this time: 10,000 Events of mirrors take 50 s to be written."""
 LONGEST_SECONDS = 600.0
 """Where pods are deleted all the time, memory is returned after this time."""
 
@@ -72,6 +74,10 @@ class FreedMemory:
             self._timer = loop.call_at(due, self._finish)
             return
         self._count, self._timer = 0, None
+        self._return()
+        loop.call_later(AGAIN_SECONDS, self._return)
+
+    def _return(self) -> None:
         gc.collect()
         self._gather()
         self._give_back()

@@ -7,7 +7,13 @@ import asyncio
 import pytest
 
 from farlet.home import freed_memory
-from farlet.home.freed_memory import LONGEST_SECONDS, PAUSE_SECONDS, REMOVED_PODS, FreedMemory
+from farlet.home.freed_memory import (
+    AGAIN_SECONDS,
+    LONGEST_SECONDS,
+    PAUSE_SECONDS,
+    REMOVED_PODS,
+    FreedMemory,
+)
 from unit import faketime
 
 
@@ -36,6 +42,21 @@ def test_it_is_returned_once_after(bursts: list[int], expected: int) -> None:
 
     faketime.run(story())
     assert len(calls) == expected
+
+
+def test_it_is_returned_again_when_events_of_these_pods_are_written() -> None:
+    times: list[float] = []
+
+    async def story() -> None:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        freed = FreedMemory(lambda: None, lambda: times.append(loop.time() - began))
+        for _ in range(REMOVED_PODS):
+            freed.removed()
+        await asyncio.sleep(10 * AGAIN_SECONDS)
+
+    faketime.run(story())
+    assert times == pytest.approx([PAUSE_SECONDS, PAUSE_SECONDS + AGAIN_SECONDS])
 
 
 @pytest.mark.parametrize(
