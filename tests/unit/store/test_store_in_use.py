@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from farlet import store as store_module
 from farlet.constants import ObjectKey
 from farlet.k8s_types import NamespacedMeta, PartialObject
-from farlet.planning.snapshot import Sign
+from farlet.planning.snapshot import Departure, Sign
 from farlet.store import PartialTable, Store, Table
 
 KEY = ObjectKey("default", "web")
@@ -370,6 +371,21 @@ def test_the_end_of_a_mirror_that_is_known_again_is_forgotten() -> None:
     assert list(store.departed) == [FOREIGN]
     assert store.put_mirror(_mirror("m1", 4))
     assert store.departed == {}
+
+
+def test_how_a_mirror_left_takes_the_memory_of_its_json() -> None:
+    store = Store()
+    store.home.put(_pod(spec={}))
+    mirror = _mirror("m1", 3)
+    mirror["status"] = {"containerStatuses": [{"name": f"c{n}", "state": {}} for n in range(50)]}
+    store.depart(FOREIGN, KEY, mirror, Sign.EVENT)
+    ((json, *rest),) = store.departed._kept.values()
+    assert sys.getsizeof(json) < 3_000
+    assert rest == [Sign.EVENT, False, False]
+    first, second = store.departed[FOREIGN], store.departed[FOREIGN]
+    assert first == second == Departure(mirror, Sign.EVENT, mirror["metadata"])
+    first.last["status"] = {}
+    assert store.departed[FOREIGN] == second, "a copy"
 
 
 def test_a_departed_mirror_is_kept_for_a_home_pod_only() -> None:
