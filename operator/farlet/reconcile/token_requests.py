@@ -40,6 +40,7 @@ class Tokens:
         self._granted = granted
         self._delivered: OrderedDict[str, float] = OrderedDict()
         """By home uid: when its tokens were first delivered; the oldest first."""
+        self._timer: asyncio.TimerHandle | None = None
 
     async def grant(self, pod: Pod, token_specs: tuple[TokenSpec, ...]) -> dict[str, Token]:
         """Tokens by `TokenSpec.key`. Raises what `Cluster.call` raises.
@@ -76,10 +77,22 @@ class Tokens:
         """The mirror's Secret has them: keep them for a moment only."""
         self._delivered.setdefault(pod["metadata"]["uid"], time.monotonic())
         self._drop_delivered()
+        self._drop_later()
 
     def forget(self, uid: str) -> None:
         """Home pod `uid` is deleted."""
         self._delivered.pop(uid, None)
+
+    def _drop_later(self) -> None:
+        """Also where no further token is requested."""
+        if self._timer is None and self._delivered:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(REUSED_SECONDS, self._elapsed)
+
+    def _elapsed(self) -> None:
+        self._timer = None
+        self._drop_delivered()
+        self._drop_later()
 
     def _drop_delivered(self) -> None:
         before = time.monotonic() - REUSED_SECONDS

@@ -162,9 +162,13 @@ def test_delivered_tokens_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
         tokens = Tokens(home, store, granted=Metrics().tokens_granted)
         await tokens.grant(POD, CLAIMS)
         tokens.delivered(POD)
-        await asyncio.sleep(token_requests.REUSED_SECONDS + 1)
         other: Pod = {"metadata": {"namespace": "default", "name": "b", "uid": "v"}, "spec": {}}
+        await asyncio.sleep(token_requests.REUSED_SECONDS - 1)
+        await tokens.grant(other, CLAIMS)
         tokens.delivered(other)
+        await asyncio.sleep(2)
+        assert list(store.tokens) == ["v"]
+        await asyncio.sleep(token_requests.REUSED_SECONDS)
         assert store.tokens == {}
 
     faketime.run(story())
