@@ -85,7 +85,10 @@ class KopfSessions:
 
 
 class _NewEvents:
-    """The body of a watch without the lines of known events. Kopf reads it by `iter_chunked`."""
+    """The body of a watch without the lines of known events. Kopf reads it by `iter_chunked`.
+
+    A known deletion becomes a short line: Kopf keeps a record of each object until it is deleted.
+    """
 
     def __init__(self, body: aiohttp.StreamReader, is_known: IsKnown) -> None:
         self._body = body
@@ -98,15 +101,29 @@ class _NewEvents:
         """Lines, as an API server sent them."""
         info = decode.RequestInfo("home", "WATCH pods")
         async for line in cluster.lines(self._body.iter_chunked(size), info):
-            if not self._known(line):
-                yield line + b"\n"
+            if passed := self._passed(line):
+                yield passed + b"\n"
 
-    def _known(self, line: bytes) -> bool:
+    def _passed(self, line: bytes) -> bytes:
+        """What Kopf gets of a line; empty: nothing."""
         try:
             event = orjson.loads(line)
-            return self._is_known(event["type"], event["object"])
+            kind, obj = event["type"], event["object"]
+            if not self._is_known(kind, obj):
+                return line
+            return _short(obj) if kind == "DELETED" else b""
         except (orjson.JSONDecodeError, KeyError, TypeError):
-            return False  # Kopf reports it
+            return line  # Kopf reports it
+
+
+def _short(deleted: JSON) -> bytes:
+    """The event of a deletion, with what Kopf needs to forget the object."""
+    metadata = {key: deleted["metadata"].get(key) for key in _IDENTITY}
+    shortened = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata}
+    return orjson.dumps({"type": "DELETED", "object": shortened})
+
+
+_IDENTITY = ("namespace", "name", "uid", "resourceVersion")
 
 
 def _expiration(now: datetime) -> datetime:

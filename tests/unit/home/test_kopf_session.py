@@ -23,12 +23,17 @@ from unit.reconcile import apiserver
 
 MODIFIED = {"type": "MODIFIED", "object": {"metadata": {"resourceVersion": "7"}}}
 LATER = {"type": "MODIFIED", "object": {"metadata": {"resourceVersion": "8"}}}
+POD = {"namespace": "shop", "name": "web", "uid": "u", "resourceVersion": "7"}
+DELETED = {
+    "type": "DELETED",
+    "object": {"apiVersion": "v1", "kind": "Pod", "metadata": {**POD, "labels": {}}, "spec": {}},
+}
 BOOKMARK = {"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": "9"}}}
 ERROR = {"type": "ERROR", "object": {"kind": "Status", "code": 410}}
 
 
 def is_echo(kind: str | None, found: JSON) -> bool:
-    return kind == "MODIFIED" and bool(found["metadata"]["resourceVersion"] == "7")
+    return kind in {"MODIFIED", "DELETED"} and bool(found["metadata"]["resourceVersion"] == "7")
 
 
 @asynccontextmanager
@@ -131,6 +136,16 @@ async def test_kopf_gets_what_says_something_new(event: str, passed: bool, tmp_p
     async with apiserver.listening() as front:
         got = await answered(front, f"{event}\n{last}\n", "/api/v1/pods?watch=true", tmp_path)
     assert got == ([event, last] if passed else [last])
+
+
+async def test_kopf_gets_of_a_known_deletion_what_it_needs_to_forget_the_pod(
+    tmp_path: Path,
+) -> None:
+    async with apiserver.listening() as front:
+        watch = "/api/v1/pods?watch=true"
+        (got,) = await answered(front, f"{json.dumps(DELETED)}\n", watch, tmp_path)
+    shortened = {"apiVersion": "v1", "kind": "Pod", "metadata": POD}
+    assert json.loads(got) == {"type": "DELETED", "object": shortened}
 
 
 async def test_a_list_is_not_filtered(tmp_path: Path) -> None:
