@@ -408,17 +408,30 @@ class Departures(MutableMapping[ObjectKey, Departure]):
     pods do. As dicts, each took 16 KiB.
     """
 
+    class _Kept(NamedTuple):
+        json: bytes
+        """`last` and `shown`."""
+        sign: Sign
+        posted: bool
+        doubted: bool
+
     def __init__(self) -> None:
-        self._kept: dict[ObjectKey, tuple[bytes, Sign, bool, bool]] = {}
+        self._kept: dict[ObjectKey, Departures._Kept] = {}
+
+    def doubt(self, namespace: str) -> None:
+        """All departures from a foreign namespace may be of another cluster."""
+        for key, kept in self._kept.items():
+            if key.namespace == namespace:
+                self._kept[key] = kept._replace(doubted=True)
 
     def __getitem__(self, key: ObjectKey) -> Departure:
-        json, sign, posted, doubted = self._kept[key]
-        last, shown = orjson.loads(json)
-        return Departure(last, sign, shown, posted=posted, doubted=doubted)
+        kept = self._kept[key]
+        last, shown = orjson.loads(kept.json)
+        return Departure(last, kept.sign, shown, posted=kept.posted, doubted=kept.doubted)
 
     def __setitem__(self, key: ObjectKey, departure: Departure) -> None:
         json = _compact(orjson.dumps([departure.last, departure.shown]))
-        self._kept[key] = json, departure.sign, departure.posted, departure.doubted
+        self._kept[key] = self._Kept(json, departure.sign, departure.posted, departure.doubted)
 
     def __delitem__(self, key: ObjectKey) -> None:
         del self._kept[key]
@@ -505,9 +518,7 @@ class Store:
 
     def doubt_departures(self, namespace: str) -> None:
         """What is known of a foreign namespace may be of another cluster or another history."""
-        for key in self.departed:
-            if key.namespace == namespace:
-                self.departed[key] = replace(self.departed[key], doubted=True)
+        self.departed.doubt(namespace)
 
     def forget(self, key: ObjectKey, foreign: ObjectKey | None, uid: str) -> None:
         """Home pod `uid` is deleted: drop what was kept only for it."""

@@ -19,7 +19,7 @@ GROWTH = 1.25
 """Maximum ratio of memory per pod, later half to earlier half: 1, plus allocator rounding."""
 MOST_MIB = 260
 """With ten thousand pods."""
-START, END = "before the first", "after all were deleted"
+START, END, LATER = "before the first", "after all were deleted", "five minutes later"
 
 
 @pytest.mark.soak
@@ -68,6 +68,8 @@ async def _grow(both: pair.Clusters) -> dict[str, _Point]:
         await clock.all_in(clock.home_gone, names, what="were never removed")
         await asyncio.sleep(freed_memory.PAUSE_SECONDS + 5)
         figures[END] = point()
+        await asyncio.sleep(freed_memory.AGAIN_SECONDS)
+        figures[LATER] = point()
     return figures
 
 

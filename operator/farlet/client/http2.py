@@ -99,13 +99,21 @@ class Stream:
         self._news.set()
 
 
+class _Http(connection.H2Connection):
+    """h2 remembers closed streams for frames that arrive late: by default 65,536, which take 7 MiB
+    after some days of watches.
+    """
+
+    MAX_CLOSED_STREAMS = 10 * STREAMS
+
+
 class Connection:
     """One connection. `run` receives until it is closed or cancelled."""
 
     def __init__(self, channel: tls_stream.TLSStream, login: Login) -> None:
         self.login = login
         self._channel = channel
-        self._http = connection.H2Connection(config.H2Configuration(header_encoding="utf-8"))
+        self._http = _Http(config.H2Configuration(header_encoding="utf-8"))
         self._streams: dict[int, Stream] = {}
         self._writing = asyncio.Lock()
         self._closed = False

@@ -32,7 +32,9 @@ MAX_KUBELET_ERROR = 1000
 """Characters."""
 
 _PROTOCOL = "v4.channel.k8s.io"
-_CHUNK = 64 * 1024
+_BUFFER = 64 * 1024
+_CHUNK = _BUFFER - 15
+"""A message around it has a head of 14 bytes and the channel number: together one write."""
 _DATA, _ERROR = 0, 1
 _PORT_BYTES = 2
 _REFUSAL_BYTES = 64 * 1024
@@ -138,7 +140,7 @@ async def opened(cluster: ApiClient, pod: ObjectKey, port: int) -> AsyncIterator
     caller_socket, own_socket = socket.socketpair()
     caller_socket.setblocking(False)
     try:
-        reader, writer = await asyncio.open_connection(sock=own_socket, limit=_CHUNK)
+        reader, writer = await asyncio.open_connection(sock=own_socket, limit=_BUFFER)
     except BaseException:
         response.abort()
         caller_socket.close()

@@ -13,7 +13,7 @@ from typing import Protocol
 from farlet.listeners import open_files
 
 STALLED_BYTES = 64 * 1024 * 1024
-"""For all relays that stall: 58 whose peer does not read, or more where less is in flight."""
+"""For all relays that stall: 59 whose peer does not read, or more where less is in flight."""
 
 READ_BYTES = 64 * 1024
 """Size of one read from the TCP side."""

@@ -55,6 +55,7 @@ class FreedMemory:
         self._last = 0.0
         self._latest = 0.0
         self._timer: asyncio.TimerHandle | None = None
+        self._again: asyncio.TimerHandle | None = None
 
     def removed(self) -> None:
         """A pod is gone."""
@@ -75,7 +76,9 @@ class FreedMemory:
             return
         self._count, self._timer = 0, None
         self._return()
-        loop.call_later(AGAIN_SECONDS, self._return)
+        if self._again is not None:
+            self._again.cancel()
+        self._again = loop.call_later(AGAIN_SECONDS, self._return)
 
     def _return(self) -> None:
         gc.collect()

@@ -1,7 +1,8 @@
 """Kopf's connections to the home API server: farlet's TLS and limits, without known events.
 
-Kopf uses 0.5 ms of CPU for an event. Echoes of farlet's own requests end here, before Kopf parses
-them, if they arrive after the answer (half of them in a burst); the bridge drops the others.
+Kopf uses 0.5 ms of CPU for an event. Echoes of farlet's own writes end here, before Kopf parses
+them, if they arrive after the answer (half of them in a burst); the bridge drops the others. Of its
+own deletions Kopf gets as much as it needs to forget the pod.
 """
 
 from __future__ import annotations
@@ -117,9 +118,9 @@ class _NewEvents:
 
 
 def _short(deleted: JSON) -> bytes:
-    """The event of a deletion, with what Kopf needs to forget the object."""
+    """The event of a deletion, with what Kopf needs to forget the object. It is a valid one."""
     metadata = {key: deleted["metadata"].get(key) for key in _IDENTITY}
-    shortened = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata}
+    shortened = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {}}
     return orjson.dumps({"type": "DELETED", "object": shortened})
 
 

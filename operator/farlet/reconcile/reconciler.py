@@ -215,6 +215,7 @@ class Reconciler:
         namespace = None if foreign is None else self._namespace(key, foreign, home)
         if namespace is None or mirror_key is None:
             self._copies.states(key, home, waits=False)
+            self._claims(key, Missing.UNKNOWN)
             return Snapshot(
                 key=key,
                 now=time.time(),
@@ -375,7 +376,9 @@ class Reconciler:
             self._doubt_anchor(s.key)
         uid = "" if isinstance(s.home, Missing) else predicates.uid(s.home)
         if isinstance(failure.action, UpdateMirror | ResizeMirror):
-            self._times.change_failed(predicates.uid(failure.action.home), failure.action)
+            changed = predicates.uid(failure.action.home)
+            if self._store.home.uid(s.key) == changed:  # it still exists
+                self._times.change_failed(changed, failure.action)
         s = dataclasses.replace(s, ages=self._times.ages(uid), failure=failure)
         decision = plan.decide(s, ctx=self._ctx())
         seconds = decision.action.seconds if isinstance(decision.action, Wait) else 0.0

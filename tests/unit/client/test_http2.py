@@ -193,6 +193,32 @@ async def test_a_connection_has_no_more_streams_than_allowed(tmp_path: Path, mos
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
+async def test_a_connection_remembers_few_of_the_streams_that_have_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http2._Http, "MAX_CLOSED_STREAMS", 10)
+
+    def answer(server: Server, stream: int, headers: dict[str, str]) -> None:
+        server.send(stream, event("app", 5), end="lasting" not in headers[":path"])
+
+    async with serving(tmp_path, answer) as (made, streams):
+        opened = asyncio.Event()
+
+        async def last() -> None:
+            async for _ in streams.watch_path(f"{PATH}&lasting", opened=opened.set):
+                pass
+
+        lasting = asyncio.create_task(last())
+        await opened.wait()
+        for _ in range(30):
+            await first(streams)
+        assert len(made) == 1
+        (connection,) = streams._connections
+        assert len(connection._http._closed_streams) <= 10
+        lasting.cancel()
+        await asyncio.gather(lasting, return_exceptions=True)
+
+
 async def test_a_watch_that_is_left_ends_its_stream_and_the_last_one_the_connection(
     tmp_path: Path,
 ) -> None:

@@ -15,6 +15,7 @@ import pytest
 from aiohttp import web
 from kopf._cogs.clients import api
 
+from farlet.client import resources, shapes
 from farlet.client.credential_sources import ClusterSource
 from farlet.constants import JSON
 from farlet.home import kopf_session
@@ -144,8 +145,9 @@ async def test_kopf_gets_of_a_known_deletion_what_it_needs_to_forget_the_pod(
     async with apiserver.listening() as front:
         watch = "/api/v1/pods?watch=true"
         (got,) = await answered(front, f"{json.dumps(DELETED)}\n", watch, tmp_path)
-    shortened = {"apiVersion": "v1", "kind": "Pod", "metadata": POD}
+    shortened = {"apiVersion": "v1", "kind": "Pod", "metadata": POD, "spec": {}}
     assert json.loads(got) == {"type": "DELETED", "object": shortened}
+    assert shapes.problem(resources.PODS.shape, shortened) is None
 
 
 async def test_a_list_is_not_filtered(tmp_path: Path) -> None:

@@ -164,6 +164,8 @@ def _assert_forgotten(s: harness.Harness, uid: str) -> None:
     assert s.store.tokens == {}
     assert s.store.departed == {}
     assert s.executor.times.ages(uid) == Ages()
+    assert s.executor.times.creations(uid) == 0
+    assert s.executor.times.answered(uid) == frozenset()
     assert len(s.store.home) == len(s.store.mirrors) == len(s.store.secrets) == 0
     assert not s.recorder._last
     assert not s.executor.home._tokens._delivered
@@ -219,6 +221,18 @@ def test_nothing_is_kept_of_a_pod_that_is_forced_away_while_its_reason_is_writte
         s.delete(grace=0)
         s.wait(10.0)
         assert s.pod() is None
+        _assert_forgotten(s, pod["metadata"]["uid"])
+
+
+def test_nothing_is_kept_of_a_pod_that_is_forced_away_while_its_mirror_is_created() -> None:
+    with harness.running() as s:
+        pod = s.create(mode="disabled")
+        while s.mirror() is None:
+            s.wait(0.001)  # the answer is on its way
+        s.delete(grace=0)
+        s.wait(10.0)
+        assert s.pod() is None
+        assert s.mirror() is None
         _assert_forgotten(s, pod["metadata"]["uid"])
 
 
