@@ -1,4 +1,4 @@
-"""Ten minutes of pods that come and go at 60 % of the floor's rate: memory, and time in the queue.
+"""Ten minutes of pods that come and go at 45 % of the floor's rate: memory, and time in the queue.
 
 The test writes the figures to `docs/soak/`, with the date.
 """
@@ -16,7 +16,7 @@ from clusters import pair
 from clusters import progress as progresses
 
 MINUTES = 10
-SHARE = 0.6
+SHARE = 0.45
 LIFE_SECONDS = 10.0
 FLOOR_PODS = 600
 GROWTH = 1.1
