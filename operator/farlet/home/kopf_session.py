@@ -24,6 +24,9 @@ from farlet.constants import JSON
 LOGIN_MINUTES = 2
 """Kopf asks for credentials again when it opens a watch and those it has are this old."""
 
+_IDENTITY = ("namespace", "name", "uid", "resourceVersion")
+"""Fields of metadata by which Kopf knows an object."""
+
 IsKnown = Callable[[str | None, JSON], bool]
 """Whether an event, by its type and object, says nothing new. Called in Kopf's thread."""
 
@@ -122,9 +125,6 @@ def _short(deleted: JSON) -> bytes:
     metadata = {key: deleted["metadata"].get(key) for key in _IDENTITY}
     shortened = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {}}
     return orjson.dumps({"type": "DELETED", "object": shortened})
-
-
-_IDENTITY = ("namespace", "name", "uid", "resourceVersion")
 
 
 def _expiration(now: datetime) -> datetime:
