@@ -271,7 +271,11 @@ class Engine:
         self._phase = Phase.STANDING_BY
         async with asyncio.TaskGroup() as tasks:
             checks = tasks.create_task(self._prerequisites.run(), name="prerequisites")
-            leads = await election.acquire(shutdown.requested, obstacle=self._standby_problem)
+            leads = await election.acquire(
+                shutdown.requested,
+                obstacle=self._standby_problem,
+                cleared=self._prerequisites.met,
+            )
             checks.cancel()
         if not leads:
             return
@@ -509,10 +513,5 @@ class Engine:
 
 async def _first_is(event: asyncio.Event, *, before: asyncio.Event) -> bool:
     """Wait until one of the two is set. Returns whether `event` was the first."""
-    waits = [asyncio.ensure_future(event.wait()), asyncio.ensure_future(before.wait())]
-    try:
-        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for wait in waits:
-            wait.cancel()
+    await retrying.first(event, before)
     return event.is_set() and not before.is_set()

@@ -73,6 +73,16 @@ async def wait(event: asyncio.Event, seconds: float) -> bool:
     return True
 
 
+async def first(*events: asyncio.Event, seconds: float | None = None) -> None:
+    """Wait until one of the events is set, for `seconds` at most."""
+    waits = [asyncio.ensure_future(event.wait()) for event in events]
+    try:
+        await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for one in waits:
+            one.cancel()
+
+
 async def until(condition: Callable[[], bool], changed: asyncio.Event, seconds: float) -> bool:
     """Wait until `condition` holds, for `seconds` at most; whether it holds then.
 

@@ -91,14 +91,21 @@ class Leadership:
         return self._window.left > 0
 
     async def acquire(
-        self, stop: asyncio.Event, *, obstacle: Callable[[], str | None] = lambda: None
+        self,
+        stop: asyncio.Event,
+        *,
+        obstacle: Callable[[], str | None] = lambda: None,
+        cleared: asyncio.Event | None = None,
     ) -> bool:
         """Wait until this process leads; false once stopped.
 
-        While there is an `obstacle`, the Lease is only observed. Raises `StartError` if the API
-        server does not allow farlet to hold the Lease.
+        While there is an `obstacle`, the Lease is only observed; when `cleared` is set, there is
+        none any more. Raises `StartError` if the API server does not allow farlet to hold the
+        Lease.
         """
+        cleared = cleared or asyncio.Event()
         while not stop.is_set():
+            cleared.clear()
             try:
                 if await self._take(obstacle):
                     log.info("leadership acquired", lease=str(self.lease.key))
@@ -111,7 +118,8 @@ class Leadership:
             except (errors.ApiError, errors.Unreachable) as err:
                 self._log_obstacle("failed to acquire the Lease", err=str(err))
             # Processes do not try at the same moment, and never later than the setting.
-            await retrying.wait(stop, retrying.jittered(self._retry_period, 0.8))
+            pause = retrying.jittered(self._retry_period, 0.8)
+            await retrying.first(stop, cleared, seconds=pause)
         return False
 
     async def keep(self) -> NoReturn:

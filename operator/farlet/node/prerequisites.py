@@ -55,13 +55,17 @@ class Prerequisites:
         self._foreign = foreign
         self._ctx = ctx
         self.problem: str | None = "not checked yet"
+        self.met = asyncio.Event()
+        """Set when there is no problem any more."""
 
     async def run(self) -> NoReturn:
         failures = retrying.OncePerCause()
         while True:
-            self.problem = await self._check()
+            before, self.problem = self.problem, await self._check()
             if self.problem is None:
                 failures.clear()
+                if before is not None:
+                    self.met.set()
             elif failures.is_new(self.problem):
                 log.error("this process cannot lead", err=self.problem)
             await asyncio.sleep(CHECK_SECONDS if self.problem is None else REFUSED_SECONDS)

@@ -74,6 +74,28 @@ def test_a_process_with_an_obstacle_takes_no_free_lease_and_takes_it_without() -
     faketime.run(story())
 
 
+def test_a_process_takes_a_free_lease_as_soon_as_its_obstacle_is_gone() -> None:
+    async def story() -> None:
+        server = Server()
+        server.hold(PATH)
+        process = Process(server)
+        problems, cleared = ["not checked yet"], asyncio.Event()
+        acquiring = asyncio.create_task(
+            process.leadership.acquire(
+                process.stop,
+                obstacle=lambda: problems[0] if problems else None,
+                cleared=cleared,
+            )
+        )
+        await asyncio.sleep(0.5)  # the next attempt would be after 1.6 s at the earliest
+        problems.clear()
+        cleared.set()
+        await asyncio.sleep(0.1)
+        assert acquiring.done()
+
+    faketime.run(story())
+
+
 @pytest.mark.parametrize(
     "err",
     [

@@ -197,6 +197,7 @@ def test_a_refusal_keeps_a_process_from_leading(
     made = check(tmp_path, foreign, home, capacity=capacity, seconds=1)
     assert made.problem is not None
     assert says in made.problem
+    assert not made.met.is_set()
 
 
 CREATION = ["create namespaces", "delete namespaces", "create rolebindings", "bind clusterroles"]
@@ -270,7 +271,9 @@ NO_OBSTACLE: dict[str, tuple[Cluster, Cluster]] = {
 def test_a_process_may_lead(
     foreign: Cluster, home: Cluster, capacity: str | None, tmp_path: Path
 ) -> None:
-    assert check(tmp_path, foreign, home, capacity=capacity, seconds=1).problem is None
+    made = check(tmp_path, foreign, home, capacity=capacity, seconds=1)
+    assert made.problem is None
+    assert made.met.is_set()
 
 
 def test_a_server_that_hangs_is_no_obstacle_after_some_seconds(tmp_path: Path) -> None:
