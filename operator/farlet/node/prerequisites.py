@@ -56,7 +56,7 @@ class Prerequisites:
         self._ctx = ctx
         self.problem: str | None = "not checked yet"
         self.met = asyncio.Event()
-        """Set when there is no problem any more."""
+        """Set when `problem` becomes `None`."""
 
     async def run(self) -> NoReturn:
         failures = retrying.OncePerCause()
