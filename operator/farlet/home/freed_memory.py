@@ -21,7 +21,7 @@ PAUSE_SECONDS = 30.0
 """Since the last one: those that are deleted at the same time are gone by then."""
 AGAIN_SECONDS = 300.0
 """It is returned once more after this time: 10,000 Events of mirrors take 50 s to be written."""
-LONGEST_SECONDS = 150.0
+LONGEST_SECONDS = 600.0
 """Where pods are deleted all the time, memory is returned after this time."""
 
 log = structlog.get_logger()

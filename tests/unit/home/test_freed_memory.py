@@ -62,8 +62,12 @@ def test_it_is_returned_again_when_events_of_these_pods_are_written() -> None:
 @pytest.mark.parametrize(
     ("seconds", "expected"),
     [
-        pytest.param(200.0, [200.0 + PAUSE_SECONDS], id="after the last one"),
-        pytest.param(400.0, [100.0 + LONGEST_SECONDS, 400.0 + PAUSE_SECONDS], id="without an end"),
+        pytest.param(250.0, [250.0 + PAUSE_SECONDS], id="after the last one"),
+        pytest.param(
+            1.5 * LONGEST_SECONDS,
+            [LONGEST_SECONDS + 100, 1.5 * LONGEST_SECONDS + PAUSE_SECONDS],
+            id="without an end",
+        ),
     ],
 )
 def test_while_pods_are_deleted_it_is_returned(seconds: float, expected: list[float]) -> None:
