@@ -138,6 +138,14 @@ class Table(Generic[T, N]):
         kept = self._objects.get(key)
         return None if kept is None else kept.uid
 
+    def remains(self, obj: T) -> bool:
+        """Whether this object still exists, in any version.
+
+        What else is kept by its uid is removed when it goes, so nothing may be added later.
+        """
+        kept = self._objects.get(key_of(obj))
+        return kept is not None and kept.uid == obj["metadata"].get("uid", "")
+
     def note(self, key: ObjectKey) -> N | None:
         """The note of an object."""
         kept = self._objects.get(key)

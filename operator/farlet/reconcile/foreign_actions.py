@@ -82,7 +82,7 @@ class ForeignActions:
         self._store.departed.pop(foreign, None)
         self._store.posted(foreign)
         state.mirror_gone = False
-        if self._remains(action.home):
+        if self._store.home.remains(action.home):
             self._times.mirror_created(uid)
         self._metrics.mirror_latency.observe(time.monotonic() - first_seen)
         for field in action.unknown_fields:
@@ -112,7 +112,7 @@ class ForeignActions:
             written = await self._write_secret(secret, existing=action.existing)
             if written is None:
                 return
-            if self._remains(home):
+            if self._store.home.remains(home):
                 self._times.wrote(uid, action, written["metadata"])
         times = token_rotation.record(mirror, granted)
         if times is not None:
@@ -123,7 +123,7 @@ class ForeignActions:
             self._store.put_mirror(answer)
             log.debug("home tokens refreshed", pod=str(key_of(home)))
         self._tokens.delivered(home)
-        if self._remains(home):
+        if self._store.home.remains(home):
             self._times.tokens_delivered(uid, granted)
 
     async def _write_secret(
@@ -272,7 +272,7 @@ class ForeignActions:
                 "annotations": dict(action.annotations),
             },
         )
-        if self._remains(action.home):
+        if self._store.home.remains(action.home):
             self._times.wrote(predicates.uid(action.home), action, answer["metadata"])
         if constants.VIRTUAL_NODE_ID in answer["metadata"].get("labels", {}):
             self._keep(answer, state)
@@ -351,7 +351,7 @@ class ForeignActions:
 
     def _changed(self, action: actions.UpdateMirror | actions.ResizeMirror, answer: Pod) -> None:
         self._store.put_mirror(answer)
-        if self._remains(action.home):
+        if self._store.home.remains(action.home):
             self._times.wrote(predicates.uid(action.home), action, answer["metadata"])
         log.debug("mirror changed", mirror=str(key_of(action.mirror)))
 
@@ -362,16 +362,12 @@ class ForeignActions:
         *,
         final: bool = True,
     ) -> None:
-        if not self._remains(action.home):
+        if not self._store.home.remains(action.home):
             return
         uid, rejection = predicates.uid(action.home), Rejection(err.message, final=final)
         if self._times.change_rejected(uid, action, rejection):
             mirror = str(key_of(action.mirror))
             log.warning("mirror change rejected", mirror=mirror, err=err.message)
-
-    def _remains(self, home: Pod) -> bool:
-        """Whether the home pod still exists. What is kept of one that is gone, nothing removes."""
-        return self._store.home.uid(key_of(home)) == predicates.uid(home)
 
     async def confirm_gone(self, key: ObjectKey, state: PassState) -> None:
         """Read the mirror by name: it is gone, or as it is now."""

@@ -80,7 +80,7 @@ class HomeActions:
         if changed is not None:
             self._metrics.status_latency.observe(time.monotonic() - changed)
         uid = predicates.uid(action.home)
-        exists = self._store.home.uid(key) == uid
+        exists = self._store.home.remains(action.home)
         if exists:
             self._times.status_written(uid)
             self._times.wrote(uid, action, answer["metadata"])

@@ -376,9 +376,9 @@ class Reconciler:
             self._doubt_anchor(s.key)
         uid = "" if isinstance(s.home, Missing) else predicates.uid(s.home)
         if isinstance(failure.action, UpdateMirror | ResizeMirror):
-            changed = predicates.uid(failure.action.home)
-            if self._store.home.uid(s.key) == changed:  # it still exists
-                self._times.change_failed(changed, failure.action)
+            changed = failure.action.home
+            if self._store.home.remains(changed):
+                self._times.change_failed(predicates.uid(changed), failure.action)
         s = dataclasses.replace(s, ages=self._times.ages(uid), failure=failure)
         decision = plan.decide(s, ctx=self._ctx())
         seconds = decision.action.seconds if isinstance(decision.action, Wait) else 0.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 import pytest
 
@@ -213,21 +214,19 @@ def test_nothing_is_kept_of_a_pod_that_never_ran_because(refused: str) -> None:
         _assert_forgotten(s, pod["metadata"]["uid"])
 
 
-def test_nothing_is_kept_of_a_pod_that_is_forced_away_while_its_reason_is_written() -> None:
+@pytest.mark.parametrize(
+    ("mode", "is_answered"),
+    [
+        pytest.param("remote", lambda s: s.reason() is not None, id="its reason is written"),
+        pytest.param("disabled", lambda s: s.mirror() is not None, id="its mirror is created"),
+    ],
+)
+def test_nothing_is_kept_of_a_pod_that_is_forced_away_while(
+    mode: str, is_answered: Callable[[harness.Harness], bool]
+) -> None:
     with harness.running() as s:
-        pod = s.create(mode="remote")
-        while s.reason() is None:
-            s.wait(0.001)  # the answer is on its way
-        s.delete(grace=0)
-        s.wait(10.0)
-        assert s.pod() is None
-        _assert_forgotten(s, pod["metadata"]["uid"])
-
-
-def test_nothing_is_kept_of_a_pod_that_is_forced_away_while_its_mirror_is_created() -> None:
-    with harness.running() as s:
-        pod = s.create(mode="disabled")
-        while s.mirror() is None:
+        pod = s.create(mode=mode)
+        while not is_answered(s):
             s.wait(0.001)  # the answer is on its way
         s.delete(grace=0)
         s.wait(10.0)
