@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from farlet import redaction
 from farlet.constants import JSON
 from farlet.manager import findings
@@ -57,22 +59,24 @@ def home_api_problem(node: JSON | None) -> str:
 
     After other credentials, farlet verifies the address for pods some seconds after the rest.
     """
-    conditions = ((node or {}).get("status") or {}).get("conditions") or ()
     kind = ConditionType.HOME_API_REACHABLE.value
-    found = next((one for one in conditions if one.get("type") == kind), None)
-    return _shown(kind, found) if found is not None and found.get("status") == "False" else ""
+    found = next((one for one in _conditions(node) if one.get("type") == kind), {})
+    return _shown(kind, found) if found.get("status") == "False" else ""
 
 
 def is_rolling_out(node: JSON) -> bool:
     """Whether the manager last saw pods of an earlier spec: what it reports can be of those."""
-    conditions = (node.get("status") or {}).get("conditions") or ()
-    return any(one.get("reason") == ROLLING_OUT for one in conditions)
+    return any(one.get("reason") == ROLLING_OUT for one in _conditions(node))
 
 
 def reasons(node: JSON | None) -> frozenset[str]:
     """The reasons of the conditions that are not True."""
-    conditions = ((node or {}).get("status") or {}).get("conditions") or ()
-    return frozenset(str(one.get("reason")) for one in conditions if one.get("status") != "True")
+    found = _conditions(node)
+    return frozenset(str(one.get("reason")) for one in found if one.get("status") != "True")
+
+
+def _conditions(node: JSON | None) -> Sequence[JSON]:
+    return ((node or {}).get("status") or {}).get("conditions") or ()
 
 
 def _shown(kind: str, condition: JSON) -> str:

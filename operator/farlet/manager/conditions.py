@@ -208,9 +208,12 @@ def _others(pods: Sequence[PodReport], known: Set[str]) -> str:
 
 def _cannot_lead(pod: PodReport, known: Set[str]) -> str:
     """The end of the sentence that begins with names of pods and "cannot lead"; empty: it can."""
-    problems = pod.state.problems.values() if pod.state else [pod.problem] if pod.problem else []
-    new = dict.fromkeys(text for text in problems if text not in known)
-    return f": {'; '.join(new)}" if new else " for the same reason" if problems else ""
+    problems = [pod.problem or ""] if pod.state is None else pod.state.problems.values()
+    found = dict.fromkeys(text for text in problems if text)
+    if not found:
+        return ""
+    new = [text for text in found if text not in known]
+    return f": {'; '.join(new)}" if new else " for the same reason"
 
 
 def _by_text(found: Iterable[tuple[str, str]]) -> Mapping[str, Sequence[str]]:
