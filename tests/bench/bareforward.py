@@ -24,8 +24,8 @@ with socket.create_server(("127.0.0.1", {_PORT})) as server:
     while True:
         client = server.accept()[0]
         left = int.from_bytes(client.recv(8, socket.MSG_WAITALL), "big")
-        while left:
-            left -= len(client.recv(1 << 18))
+        while left and (data := client.recv(1 << 18)):
+            left -= len(data)
         client.sendall(b"!")
         client.close()
 """

@@ -93,9 +93,9 @@ def _home(both: pair.Clusters) -> str:
     return f"{host}:{port}"
 
 
-DIRECT = "direct"
+DIRECT, GATEWAY = "direct", "gateway"
 PATHS: dict[str, HomeAPIPath] = {
     DIRECT: HomeAPIPath(_direct),
     "haproxy": HomeAPIPath(_haproxy),
-    "gateway": HomeAPIPath(_gateway, real_node=True),
+    GATEWAY: HomeAPIPath(_gateway, real_node=True),
 }

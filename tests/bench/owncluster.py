@@ -66,10 +66,13 @@ async def _turn(cluster: Cluster, namespace: str, pod: str, file: Path, mib: int
     into = await _seconds(kubectl, "cp", str(file), f"{pod}:{_THERE}")
     back = await _seconds(kubectl, "cp", f"{pod}:{_THERE}", str(file))
     await _seconds(kubectl, "exec", pod, "--", "rm", _THERE)
-    async with client(cluster) as session:
-        trips = await execsession.trips(
-            session, cluster.server, namespace=namespace, pod=pod, count=LINES
-        )
+    try:
+        async with client(cluster) as session:
+            trips = await execsession.trips(
+                session, cluster.server, namespace=namespace, pod=pod, count=LINES
+            )
+    except (aiohttp.ClientError, OSError, execsession.Broken) as err:
+        raise errors.HarnessError(f"an exec session of {cluster.name} failed: {err}") from err
     return Turn(mib / into, mib / back, trips)
 
 

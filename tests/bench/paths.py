@@ -23,7 +23,7 @@ from typing import Any
 
 from bench import bareforward, environment, loop_lag, report, workload
 from bench.environment import NAMESPACE, Environment
-from bench.homeapi import DIRECT, PATHS, Open, Used
+from bench.homeapi import DIRECT, GATEWAY, PATHS, Open, Used
 from bench.interrupts import Interrupts
 from clusters import binaries, controlplane, errors, kubeconfig, pair, processes, rest
 from clusters import progress as progresses
@@ -40,8 +40,6 @@ LOADS: dict[str, list[str]] = {
     "kept": ["-path", SMALL, "-connections", "200", "-rate", "500", "-lasting", "20s"],
     "fresh": ["-path", SMALL, "-count", "300"],
 }
-_GATEWAY = "gateway"
-
 BUSY = ["-path", LIST, "-count", "30"]
 """The load during which pods are created."""
 
@@ -160,15 +158,15 @@ async def _run(
         with progress.step(f"creating {arguments.pods} pods"):
             await _fill(on, arguments.pods)
         opened = {path: await stack.enter_async_context(PATHS[path].open(both)) for path in paths}
-        if _GATEWAY in paths:
+        if GATEWAY in paths:
             sink = await stack.enter_async_context(bareforward.sink(on))
         for number in range(1, arguments.rounds + 1):
             for path, load in itertools.product(paths, LOADS):
                 command: list[str | Path] = [program, "-mode", load, *LOADS[load], *login]
                 with progress.step(f"round {number} of {arguments.rounds}: {path}, {load}"):
                     found.rounds[load][path].append(await _measured(both, opened[path], command))
-            if _GATEWAY in paths:
-                size = found.rounds["list"][_GATEWAY][-1].result["bytes"]
+            if GATEWAY in paths:
+                size = found.rounds["list"][GATEWAY][-1].result["bytes"]
                 with progress.step(f"round {number} of {arguments.rounds}: port-forward"):
                     found.forwarded.append(await sink.mib_per_second(size))
         for path in (one for one in paths if opened[one].carrying is not None):
@@ -302,7 +300,7 @@ def _tables(
 
 
 def _forwarded_line(found: Found) -> str:
-    lists = found.rounds["list"][_GATEWAY]
+    lists = found.rounds["list"][GATEWAY]
     ratios = [one.mib_per_second / bare for one, bare in zip(lists, found.forwarded, strict=True)]
     return (
         f"\nport-forward of the same bytes: {_median(found.forwarded):.1f} MiB/s; "

@@ -221,7 +221,8 @@ def _result(found: Result, where: dict[str, Any]) -> dict[str, Any]:
         "machine": where,
         **dataclasses.asdict(found),
         "compared": {
-            way: _way(getattr(found.compared, way)) for way in ("through_home", "own_cluster")
+            "through_home": _way(found.compared.through_home),
+            "own_cluster": _way(found.compared.own_cluster),
         },
         "opening": _points(found.opening),
         "round_trips": _points(found.round_trips) | {"count": len(found.round_trips)},
@@ -252,7 +253,7 @@ def _table(result: dict[str, Any]) -> str:
         return f"{found['p50']:.3f}, {found['p99']:.3f}, {found['max']:.3f}"
 
     def compared(*keys: str, scale: float = 1.0) -> str:
-        ways = [result["compared"][way] for way in ("through_home", "own_cluster")]
+        ways = result["compared"].values()
         figures = ["/".join(f"{way[key] * scale:.1f}" for way in ways) for key in keys]
         return ", ".join(figures)
 
